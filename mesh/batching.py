@@ -1,0 +1,99 @@
+"""Adaptive batching: what arrives while the previous flush is in flight goes with the next one.
+
+There is no timer: a lone item waits for nothing, and under load batches form by themselves.
+"""
+
+import asyncio
+import contextvars
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from mesh import call
+from mesh.errors import DeadlineExceeded, ResourceExhausted
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+Flush = Callable[[Sequence[T]], Awaitable[Sequence[R | Exception]]]
+
+
+class Batcher(Generic[T, R]):
+    """Gathers concurrent submissions into calls of `flush`.
+
+    Each item keeps its own result, error and deadline: `flush` answers one result or exception an item, in
+    order; an exception that it raises is every item's. A submitter that gives up does not disturb the others.
+    A flush runs under the latest of its items' deadlines. Items are flushed in the order of submission.
+
+    Args:
+        flush: does the work of a batch.
+        max_items: items a flush, at most.
+        max_pending: items that may wait; beyond it `submit` raises ResourceExhausted.
+        concurrency: flushes that may be in flight at once; 1 keeps the order of effects.
+    """
+
+    def __init__(
+        self, flush: Flush[T, R], *, max_items: int = 256, max_pending: int = 10_000, concurrency: int = 1
+    ) -> None:
+        self._flush = flush
+        self._max_items = max_items
+        self._max_pending = max_pending
+        self._concurrency = concurrency
+        self._pending: list[tuple[T, float, asyncio.Future[R]]] = []
+        self._flushing: set[asyncio.Task[None]] = set()
+
+    async def submit(self, item: T) -> R:
+        """Hands one item in and waits for its result.
+
+        Raises:
+            ResourceExhausted: too many items wait already.
+            DeadlineExceeded: the current call's deadline passed first; the effect is not known.
+            Exception: what `flush` gave for this item.
+        """
+        if len(self._pending) >= self._max_pending:
+            raise ResourceExhausted("Too much is waiting to be written.", reason="OVERLOADED", retry_after_ms=200)
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._pending.append((item, call.current().deadline, future))
+        if len(self._flushing) < self._concurrency:
+            self._start()
+        left = call.time_left()
+        try:
+            return await asyncio.wait_for(future, None if math.isinf(left) else left)
+        except TimeoutError:
+            raise DeadlineExceeded("The call ran out of time while its batch was written.") from None
+
+    def _start(self) -> None:
+        # An empty context: a batch belongs to no single caller, so it must not inherit one's user or deadline.
+        task = asyncio.get_running_loop().create_task(self._run(), context=contextvars.Context())
+        self._flushing.add(task)
+
+    async def _run(self) -> None:
+        try:
+            while batch := self._take():
+                await self._settle(batch)
+        finally:
+            current = asyncio.current_task()
+            assert current is not None  # noqa: S101  # we are a task
+            self._flushing.discard(current)
+
+    def _take(self) -> list[tuple[T, float, asyncio.Future[R]]]:
+        batch, self._pending = self._pending[: self._max_items], self._pending[self._max_items :]
+        return batch
+
+    async def _settle(self, batch: list[tuple[T, float, asyncio.Future[R]]]) -> None:
+        live = [entry for entry in batch if not entry[2].done()]
+        if not live:
+            return
+        call.enter(call.Call(deadline=max(deadline for _, deadline, _ in live)))
+        results: Sequence[R | Exception]
+        try:
+            results = await self._flush([item for item, _, _ in live])
+        except Exception as error:  # whatever it is, it is every submitter's to handle
+            results = [error] * len(live)
+        for (_, _, future), result in zip(live, results, strict=True):
+            if future.done():
+                continue
+            if isinstance(result, Exception):
+                future.set_exception(result)
+            else:
+                future.set_result(result)

@@ -1,0 +1,264 @@
+"""The real-time bus: one Redis Stream a user as the warm cache, PUB/SUB as the push. Never the source of truth.
+
+A stream's entry ids are `<epoch>-<n>`: the epoch is when the stream was born (µs), n counts its events 1, 2, 3 …
+So a reader sees by the numbers alone whether anything is missing, and a stream that was lost and began again
+has another epoch. Blocking reads of many streams are not used: they cost Redis time for each stream there is.
+"""
+
+import asyncio
+import contextlib
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import redis.asyncio
+from redis.exceptions import RedisError
+
+from mesh.errors import InvalidArgument, MessengerError, Unavailable
+from mesh.mailbox.buckets import BucketMap
+
+TIMEOUT = 2.0
+"""Seconds that one command may take."""
+
+PUBLISH = """
+local time = redis.call('TIME')
+local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
+local epoch, n
+if #last == 0 then
+  epoch, n = string.format('%.0f', time[1] * 1000000 + time[2]), 1
+else
+  epoch, n = string.match(last[1][1], '(%d+)-(%d+)')
+  n = n + 1
+end
+local ms = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+local id = string.format('%s-%.0f', epoch, n)
+redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], id, 't', ms, 'p', ARGV[1])
+redis.call('EXPIRE', KEYS[1], ARGV[3])
+redis.call('PUBLISH', ARGV[4], id .. '-' .. ms .. ' ' .. ARGV[1])
+return id
+"""
+
+TIP = """
+local time = redis.call('TIME')
+local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
+if #last > 0 then return last[1][1] .. '-' .. last[1][2][2] end
+local born = string.format('%.0f', time[1] * 1000000 + time[2])
+redis.call('SET', KEYS[2], born, 'NX')
+return redis.call('GET', KEYS[2]) .. '-0-' .. string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+"""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class EventId:
+    """Where an event stands in its user's stream; the cursor for catching up. Opaque text to clients.
+
+    Attributes:
+        epoch: birth of the stream, µs; of the node's data where the user had no stream (then n is 0).
+        n: 1, 2, 3 … within the epoch.
+        ms: when it was published, Unix time in ms.
+    """
+
+    epoch: int
+    n: int
+    ms: int
+
+    def __str__(self) -> str:
+        return f"{self.epoch}-{self.n}-{self.ms}"
+
+    @classmethod
+    def parse(cls, text: str) -> "EventId":
+        """Reads what `str` wrote.
+
+        Raises:
+            InvalidArgument: no event id looks like that.
+        """
+        found = _EVENT_ID.fullmatch(text)
+        if not found:
+            raise InvalidArgument("last_event_id: not an event id; hand in one that the server sent, or none.")
+        return cls(*(int(part) for part in found.groups()))
+
+
+_EVENT_ID = re.compile(r"([0-9]{1,18})-([0-9]{1,15})-([0-9]{1,15})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One event of a user: its id, and a serialized `messenger.events.v1.Notification`."""
+
+    event_id: EventId
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """What a stream holds after a cursor, oldest first.
+
+    Attributes:
+        entries: at most as many as were asked for.
+        whole: nothing is missing between the cursor and the first entry.
+    """
+
+    entries: tuple[Entry, ...]
+    whole: bool
+
+
+def channel_of(user_id: str) -> str:
+    """The PUB/SUB channel of a user."""
+    return f"push:{user_id}"
+
+
+def parse_push(data: bytes) -> Entry:
+    """Reads what the publishing script sent over PUB/SUB."""
+    event_id, _, payload = data.partition(b" ")
+    return Entry(event_id=EventId.parse(event_id.decode()), payload=payload)
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Turns the Redis client's errors into the mesh's."""
+    try:
+        yield
+    except (RedisError, OSError, TimeoutError) as error:
+        raise Unavailable("The real-time bus is down.", reason="BUS_UNAVAILABLE") from error
+
+
+class Bus:
+    """Publishes to users and reads their streams; users are spread over the nodes by their buckets.
+
+    A user's events have one order, the order of publishing, and PUB/SUB hands them out in it. While a node is
+    away its users' calls raise Unavailable; nothing is retried here.
+
+    Args:
+        urls: Redis nodes, in node order.
+        retention: seconds that a stream outlives its last event.
+        length: about how many events a stream keeps.
+    """
+
+    def __init__(self, urls: Sequence[str], *, retention: int, length: int) -> None:
+        self._nodes = [
+            redis.asyncio.Redis.from_url(url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT) for url in urls
+        ]
+        self._buckets = BucketMap.even(len(urls))
+        self._retention = retention
+        self._length = length
+        self._publish = self._nodes[0].register_script(PUBLISH)
+        self._tip = self._nodes[0].register_script(TIP)
+
+    async def __aenter__(self) -> "Bus":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.gather(*(node.aclose() for node in self._nodes))
+
+    def node_of(self, user_id: str) -> int:
+        """Index of the node that holds a user's stream and channel."""
+        return self._buckets.shard_of(user_id)
+
+    async def ping(self) -> None:
+        """Returns when every node answers.
+
+        Raises:
+            Unavailable: one does not.
+        """
+        with translated():
+            await asyncio.gather(*(node.ping() for node in self._nodes))
+
+    async def publish(self, events: Sequence[tuple[str, bytes]]) -> list[MessengerError | None]:
+        """Appends each event to its user's stream and pushes it, in one round trip a node.
+
+        Args:
+            events: pairs of user id and serialized Notification; one user's keep their order.
+
+        Returns:
+            Per event, None or why it is not known to be published. Nothing is raised: one node's absence
+            is not the others' matter.
+        """
+        by_node: dict[int, list[int]] = defaultdict(list)
+        for index, (user_id, _) in enumerate(events):
+            by_node[self.node_of(user_id)].append(index)
+        outcomes: list[MessengerError | None] = [None] * len(events)
+
+        async def flush(node: int, indexes: list[int]) -> None:
+            try:
+                await self._publish_on(self._nodes[node], [events[index] for index in indexes])
+            except Unavailable as error:
+                for index in indexes:
+                    outcomes[index] = error
+
+        await asyncio.gather(*(flush(node, indexes) for node, indexes in by_node.items()))
+        return outcomes
+
+    async def _publish_on(self, node: "redis.asyncio.Redis", events: list[tuple[str, bytes]]) -> None:
+        with translated():
+            pipe = node.pipeline(transaction=False)
+            for user_id, payload in events:
+                arguments = [payload, self._length, self._retention, channel_of(user_id)]
+                await self._publish(keys=[_stream_of(user_id)], args=arguments, client=pipe)
+            await pipe.execute()
+
+    async def tip(self, user_id: str) -> EventId:
+        """The cursor behind everything published to a user so far.
+
+        Raises:
+            Unavailable: the user's node is away.
+        """
+        with translated():
+            node = self._nodes[self.node_of(user_id)]
+            text = await self._tip(keys=[_stream_of(user_id), BORN], client=node)
+        return EventId.parse(text.decode())
+
+    async def read_after(self, user_id: str, cursor: EventId) -> Page:
+        """What was published to a user after a cursor.
+
+        Raises:
+            Unavailable: the user's node is away.
+        """
+        node = self._nodes[self.node_of(user_id)]
+        start = f"{cursor.epoch}-{cursor.n}" if cursor.n else "-"
+        with translated():
+            pipe = node.pipeline(transaction=False)
+            pipe.xrange(_stream_of(user_id), start, "+")
+            pipe.get(BORN)
+            pipe.time()
+            raw, born, (seconds, _) = await pipe.execute()
+        entries = tuple(_entry(entry_id.decode(), fields) for entry_id, fields in raw)
+        if cursor.n:
+            return continuation(cursor, entries)
+        known = born is not None and int(born) == cursor.epoch and seconds * 1000 - cursor.ms < self._retention * 1000
+        return Page(entries=entries, whole=known and begins_after(cursor, entries))
+
+
+BORN = "bus:born"
+"""The key that tells one life of a node's data from the next."""
+
+
+def _stream_of(user_id: str) -> str:
+    return f"events:{user_id}"
+
+
+def _entry(entry_id: str, fields: dict[bytes, bytes]) -> Entry:
+    epoch, _, n = entry_id.partition("-")
+    return Entry(event_id=EventId(int(epoch), int(n), int(fields[b"t"])), payload=fields[b"p"])
+
+
+def continuation(cursor: EventId, entries: tuple[Entry, ...]) -> Page:
+    """Decides whether entries read from the cursor's own place on follow it without a gap.
+
+    The cursor's own entry must be there and be the same one (a node that lost its last second counts the same
+    numbers again), or the very next one must.
+    """
+    if not entries:
+        return Page(entries=(), whole=False)
+    first = entries[0].event_id
+    if first == cursor:
+        return Page(entries=entries[1:], whole=True)
+    return Page(entries=entries, whole=(first.epoch, first.n) == (cursor.epoch, cursor.n + 1))
+
+
+def begins_after(cursor: EventId, entries: tuple[Entry, ...]) -> bool:
+    """Whether a stream that did not exist at the cursor is complete from its first event on."""
+    if not entries:
+        return True
+    first = entries[0].event_id
+    return first.n == 1 and first.epoch >= cursor.ms * 1000

@@ -1,0 +1,88 @@
+"""The call that this task is working on: its deadline, its user, its trace.
+
+Every server sets it, every outgoing call reads it. Python's gRPC propagates none of the three by itself.
+"""
+
+import contextlib
+import math
+import secrets
+import time
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+
+from mesh.errors import Unauthenticated
+
+USER_KEY = "x-user-id"
+TRACE_KEY = "traceparent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """What travels with a call from hop to hop.
+
+    Attributes:
+        deadline: when it must be over, on the clock of `time.monotonic`; infinity for none.
+        user_id: the end user on whose behalf it runs; empty for the system's own work.
+        traceparent: W3C trace context, https://www.w3.org/TR/trace-context/.
+    """
+
+    deadline: float = math.inf
+    user_id: str = ""
+    traceparent: str = ""
+
+
+_current: ContextVar[Call] = ContextVar("call", default=Call())  # noqa: B039  # frozen
+
+
+def current() -> Call:
+    """The call this task works on."""
+    return _current.get()
+
+
+def enter(call: Call) -> None:
+    """Makes `call` the current one until the task ends."""
+    _current.set(call)
+
+
+@contextlib.contextmanager
+def within(call: Call) -> Iterator[None]:
+    """Makes `call` the current one for a block."""
+    token = _current.set(call)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def budget(seconds: float) -> contextlib.AbstractContextManager[None]:
+    """Gives a block at most `seconds`, and never more than the call has left."""
+    call = _current.get()
+    return within(replace(call, deadline=min(call.deadline, time.monotonic() + seconds)))
+
+
+def time_left() -> float:
+    """Seconds until the current call's deadline; infinity where it has none, below zero when it has passed."""
+    return _current.get().deadline - time.monotonic()
+
+
+def user_id() -> str:
+    """The end user of the current call.
+
+    Raises:
+        Unauthenticated: nobody was named.
+    """
+    user = _current.get().user_id
+    if not user:
+        raise Unauthenticated(f"The call names no user; send the metadata {USER_KEY}.")
+    return user
+
+
+def new_traceparent() -> str:
+    """A fresh W3C trace context, not sampled."""
+    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"
+
+
+def trace_id(traceparent: str) -> str:
+    """The trace id (32 hex digits) in a trace context; empty where there is none."""
+    return traceparent[3:35]

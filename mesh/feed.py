@@ -1,0 +1,161 @@
+"""The push side of the bus: one PUB/SUB connection a Redis node for all the users that this process holds."""
+
+import asyncio
+import math
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Sequence
+
+import redis.asyncio
+import structlog
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import RedisError
+
+from mesh.bus import TIMEOUT, Entry, channel_of, parse_push, translated
+from mesh.errors import Unavailable
+from mesh.mailbox.buckets import BucketMap
+
+log = structlog.get_logger()
+
+IDLE_SECONDS = 10.0
+"""A connection that was silent for so long is asked whether it lives."""
+
+PREFIX = channel_of("").encode()
+
+
+class Feed:
+    """Hears the channels of subscribed users and hands out what is pushed.
+
+    A user's entries are handed out in the order of publishing. What was published while a node's connection was
+    away is lost here: `resumed` tells whose it may concern, after their channels are subscribed again.
+
+    Args:
+        urls: Redis nodes, in node order, as the bus has them.
+        deliver: called with each pushed entry.
+        resumed: called with the users of a node whose connection was lost and is back.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        *,
+        deliver: Callable[[str, Entry], None],
+        resumed: Callable[[Iterable[str]], None],
+    ) -> None:
+        self._buckets = BucketMap.even(len(urls))
+        self._nodes = [_NodeFeed(url, deliver, resumed) for url in urls]
+
+    async def run(self) -> None:
+        """Keeps the connections up until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for node in self._nodes:
+                group.create_task(node.run())
+
+    async def subscribe(self, user_id: str) -> None:
+        """Returns when everything published to the user from now on is heard.
+
+        Raises:
+            Unavailable: the user's node is away; the subscription is made as soon as it is back, and told by
+                `resumed`.
+        """
+        await self._nodes[self._buckets.shard_of(user_id)].subscribe(user_id)
+
+    async def unsubscribe(self, user_id: str) -> None:
+        """Hears no more of the user."""
+        await self._nodes[self._buckets.shard_of(user_id)].unsubscribe(user_id)
+
+
+class _NodeFeed:
+    def __init__(
+        self, url: str, deliver: Callable[[str, Entry], None], resumed: Callable[[Iterable[str]], None]
+    ) -> None:
+        self._pool = redis.asyncio.ConnectionPool.from_url(
+            url, protocol=2, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT
+        )
+        self._deliver = deliver
+        self._resumed = resumed
+        self._wanted: set[str] = set()
+        self._connection: AbstractConnection | None = None
+        self._confirmations: dict[str, deque[asyncio.Future[None]]] = defaultdict(deque)
+
+    async def subscribe(self, user_id: str) -> None:
+        self._wanted.add(user_id)
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        with translated():
+            if self._connection is None:
+                raise Unavailable("The real-time bus is down.", reason="BUS_UNAVAILABLE")
+            self._confirmations[user_id].append(future)
+            await self._connection.send_command("SUBSCRIBE", channel_of(user_id))
+            await asyncio.wait_for(future, TIMEOUT)
+
+    async def unsubscribe(self, user_id: str) -> None:
+        self._wanted.discard(user_id)
+        if self._connection is not None:
+            try:
+                await self._connection.send_command("UNSUBSCRIBE", channel_of(user_id))
+            except (RedisError, OSError) as error:
+                log.debug("unsubscribing failed; the connection is going down", error=repr(error))
+
+    async def run(self) -> None:
+        pause = 0.1
+        while True:
+            try:
+                await self._listen()
+            except (RedisError, OSError, TimeoutError) as error:
+                log.warning("the push feed lost its Redis node", error=repr(error), again_in=pause)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 2.0) if self._connection is None else 0.1
+
+    async def _listen(self) -> None:
+        connection = self._pool.make_connection()
+        try:
+            await connection.connect()
+            await self._resubscribe(connection)
+            while True:
+                self._handle(await self._next(connection))
+        finally:
+            self._connection = None
+            for waiting in self._confirmations.values():
+                for future in waiting:
+                    future.cancel()
+            self._confirmations.clear()
+            await connection.disconnect(nowait=True)
+
+    async def _resubscribe(self, connection: AbstractConnection) -> None:
+        users = list(self._wanted)
+        for start in range(0, len(users), 1000):
+            chunk = users[start : start + 1000]
+            await connection.send_command("SUBSCRIBE", *(channel_of(user) for user in chunk))
+            for _ in chunk:
+                self._handle(await connection.read_response())
+        self._connection = connection
+        # Those who came while we were at it could not send; their channels are still to be asked for.
+        late = [user for user in self._wanted if user not in set(users)]
+        if late:
+            await connection.send_command("SUBSCRIBE", *(channel_of(user) for user in late))
+        if self._wanted:
+            self._resumed(list(self._wanted))
+
+    async def _next(self, connection: AbstractConnection) -> list[bytes]:
+        try:
+            return await self._read(connection, IDLE_SECONDS)
+        except TimeoutError:
+            await connection.send_command("PING")
+            return await self._read(connection, TIMEOUT)
+
+    async def _read(self, connection: AbstractConnection, seconds: float) -> list[bytes]:
+        async with asyncio.timeout(seconds):
+            response: list[bytes] = await connection.read_response(timeout=math.inf, disconnect_on_error=False)
+            return response
+
+    def _handle(self, response: list[bytes]) -> None:
+        kind = response[0]
+        if kind == b"message":
+            self._deliver(response[1].removeprefix(PREFIX).decode(), parse_push(response[2]))
+        elif kind == b"subscribe":
+            user_id = response[1].removeprefix(PREFIX).decode()
+            if waiting := self._confirmations.get(user_id):
+                future = waiting.popleft()
+                if not waiting:
+                    del self._confirmations[user_id]
+                if not future.done():
+                    future.set_result(None)

@@ -1,0 +1,151 @@
+"""The gRPC server of every process: deadlines, identity, validation and errors around each handler.
+
+The guard wraps handlers once, when they are added, instead of an interceptor that runs at each call.
+"""
+
+import math
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import grpc
+import protovalidate
+import structlog
+from google.protobuf.message import Message
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from mesh import call
+from mesh.errors import DeadlineExceeded, Internal, InvalidArgument, MessengerError, to_trailer
+
+log = structlog.get_logger()
+
+Handler = Callable[[Any, grpc.aio.ServicerContext], Awaitable[Any]]
+
+OPTIONS = (
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", 8 * 1024 * 1024),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.max_connection_age_ms", 10 * 60_000),  # so that clients find new replicas behind a name
+    ("grpc.max_connection_age_grace_ms", 30_000),
+)
+
+LEAST_BUDGET = 0.002
+"""Seconds; a call that arrives with less left is refused at the door."""
+
+
+class Server:
+    """A grpc.aio server with health and reflection.
+
+    Args:
+        listen: `host:port` (port 0 picks a free one) or `unix:/path`.
+    """
+
+    def __init__(self, listen: str) -> None:
+        self._server = grpc.aio.server(options=OPTIONS)
+        self._health = health.aio.HealthServicer()
+        self._names = [health.SERVICE_NAME, reflection.SERVICE_NAME]
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        port = self._server.add_insecure_port(listen)
+        self.address = listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
+
+    def add(self, add_to_server: Callable[[Any, Any], None], servicer: object) -> None:
+        """Serves `servicer`, by the function that was generated for it (`add_…Servicer_to_server`)."""
+        add_to_server(servicer, _Guarded(self._server, self._names))
+
+    async def start(self) -> None:
+        """Opens the port; health says NOT_SERVING until `set_serving`."""
+        reflection.enable_server_reflection(self._names, self._server)
+        await self.set_serving(False)
+        await self._server.start()
+
+    async def set_serving(self, serving: bool) -> None:
+        """Tells health checks, for the whole process and for each service."""
+        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        for name in ("", *self._names):
+            await self._health.set(name, status)
+
+    async def stop(self, grace: float) -> None:
+        """Takes no new calls and gives those that run `grace` seconds."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace)
+
+
+class _Guarded:
+    """Stands in for the server while generated code adds handlers, and wraps each of them."""
+
+    def __init__(self, server: grpc.aio.Server, names: list[str]) -> None:
+        self._server = server
+        self._names = names
+
+    def add_generic_rpc_handlers(self, handlers: object) -> None:
+        """Left to `add_registered_method_handlers`, which generated code calls with the same handlers."""
+
+    def add_registered_method_handlers(
+        self, service: str, handlers: Mapping[str, grpc.RpcMethodHandler]
+    ) -> None:
+        """Adds the handlers of one service, guarded."""
+        guarded = {
+            name: grpc.unary_unary_rpc_method_handler(
+                _guard(f"/{service}/{name}", handler.unary_unary),
+                request_deserializer=handler.request_deserializer,
+                response_serializer=handler.response_serializer,
+            )
+            for name, handler in handlers.items()
+        }
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, guarded),))
+        self._names.append(service)
+
+
+def _guard(method: str, behavior: Handler) -> Handler:
+    async def guarded(request: Message, context: grpc.aio.ServicerContext) -> Any:  # noqa: ANN401  # any message
+        try:
+            call.enter(_incoming(context))
+            check(request)
+            return await behavior(request, context)
+        except MessengerError as error:
+            await _refuse(context, error)
+        except TimeoutError:
+            await _refuse(context, DeadlineExceeded("The call ran out of time."))
+        except Exception:
+            log.exception("handler failed", method=method, trace_id=call.trace_id(call.current().traceparent))
+            await _refuse(context, Internal("Something went wrong here."))
+
+    return guarded
+
+
+def check(request: Message) -> None:
+    """Holds a request against the limits that its proto declares.
+
+    Raises:
+        InvalidArgument: names each field and the rule that it broke.
+    """
+    violations = protovalidate.collect_violations(request)
+    if violations:
+        raise InvalidArgument("; ".join(_describe(violation) for violation in violations))
+
+
+def _describe(violation: protovalidate.Violation) -> str:
+    path = ".".join(element.field_name for element in violation.proto.field.elements)
+    return f"{path}: {violation.proto.message}"
+
+
+def _incoming(context: grpc.aio.ServicerContext) -> call.Call:
+    remaining = context.time_remaining()
+    if remaining is None:
+        deadline = math.inf
+    elif remaining < LEAST_BUDGET:
+        raise DeadlineExceeded("The call arrived with too little time left.")
+    else:
+        deadline = time.monotonic() + remaining
+    metadata = dict(context.invocation_metadata() or ())
+    return call.Call(
+        deadline=deadline,
+        user_id=str(metadata.get(call.USER_KEY, "")),
+        traceparent=str(metadata.get(call.TRACE_KEY, "")) or call.new_traceparent(),
+    )
+
+
+async def _refuse(context: grpc.aio.ServicerContext, error: MessengerError) -> None:
+    await context.abort(error.code, error.detail, to_trailer(error))

@@ -1,0 +1,79 @@
+"""Settings: one frozen class a service, from the environment; every problem is reported at once, by its variable's name."""
+
+import sys
+from typing import Annotated, TypeVar
+
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+Words = Annotated[
+    tuple[str, ...],
+    NoDecode,
+    BeforeValidator(lambda value: tuple(value.split()) if isinstance(value, str) else value),
+]
+"""Several values in one variable, separated by white space."""
+
+
+class CommonSettings(BaseSettings):
+    """What every process of the mesh can be told."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    listen: str = Field(
+        default="127.0.0.1:0",
+        description="gRPC address of this process: host:port or unix:/path; port 0 picks a free one.",
+    )
+    log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least level logged.")
+    log_format: str = Field(default="json", pattern="^(json|console)$", description="Lines for machines or for people.")
+    drain_seconds: float = Field(
+        default=10.0, gt=0, description="How long a stopping process may finish what it has begun."
+    )
+
+
+class MongoSettings(BaseSettings):
+    """Where the mailboxes are."""
+
+    mongo_shards: Words = Field(min_length=1, description="MongoDB URIs, one a shard, in shard order.")
+    mesh_mongo_driver: str = Field(
+        default="motor", pattern="^(motor|pymongo)$", description="The asyncio driver: motor or pymongo."
+    )
+
+
+class AmqpSettings(BaseSettings):
+    """Where the queues are."""
+
+    amqp_url: str = Field(pattern="^amqps?://", description="RabbitMQ, amqp://user:password@host:port/vhost.")
+
+
+class RedisSettings(BaseSettings):
+    """Where the real-time bus is."""
+
+    redis_urls: Words = Field(min_length=1, description="Redis nodes of the bus, in node order.")
+    bus_retention_seconds: int = Field(
+        default=86_400, gt=0, description="How long a user's stream outlives its last event."
+    )
+    bus_stream_length: int = Field(default=1_000, gt=0, description="About how many events a user's stream keeps.")
+
+
+T = TypeVar("T", bound=CommonSettings)
+
+
+def load(kind: type[T], name: str) -> T:
+    """Reads a service's settings from the environment.
+
+    Args:
+        kind: the settings class.
+        name: the service's name, for the message.
+
+    Raises:
+        SystemExit: status 2, after every problem was printed with its variable and what it takes.
+    """
+    try:
+        return kind()
+    except ValidationError as problems:
+        print(f"{name}: the settings are not usable:", file=sys.stderr)  # noqa: T201  # logging is not set up yet
+        for problem in problems.errors():
+            field = str(problem["loc"][0])
+            about = kind.model_fields[field].description if field in kind.model_fields else ""
+            print(f"  {field.upper()}: {problem['msg']}. {about}", file=sys.stderr)  # noqa: T201
+        raise SystemExit(2) from None
