@@ -1,0 +1,24 @@
+"""Queues between the services on RabbitMQ: topology, publisher, consumer. What events mean is left to others."""
+
+from mesh.amqp.consumer import Consumer, Handler
+from mesh.amqp.delivery import DONE, Delivery, Done, Outcome, Park, Received, Retry
+from mesh.amqp.publisher import Publisher
+from mesh.amqp.topology import CHECKED, MESSAGES, PARKED, RETRY, Topology
+
+__all__ = [
+    "CHECKED",
+    "DONE",
+    "MESSAGES",
+    "PARKED",
+    "RETRY",
+    "Consumer",
+    "Delivery",
+    "Done",
+    "Handler",
+    "Outcome",
+    "Park",
+    "Publisher",
+    "Received",
+    "Retry",
+    "Topology",
+]

@@ -1,0 +1,244 @@
+"""Takes deliveries from one queue, hands their events to a handler, and settles each as the handler says.
+
+Nothing is acknowledged before its events had their effect or stand safely further up the ladder.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import structlog
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
+from messenger.events.v1.queue_pb2 import Event
+
+from mesh import call
+from mesh.amqp.delivery import (
+    Delivery,
+    Outcome,
+    Received,
+    Retry,
+    UnreadableError,
+    decode,
+    describe,
+    headers_of,
+    plan,
+)
+from mesh.amqp.link import Link, translated
+from mesh.amqp.publisher import Publisher
+from mesh.amqp.topology import PARKED, Topology
+from mesh.errors import MessengerError, Unavailable
+
+log = structlog.get_logger()
+
+Handler = Callable[[Sequence[Received]], Awaitable[Sequence[Outcome]]]
+"""Takes effect of events and answers one outcome an event, in order. It must be idempotent.
+
+An exception is a retry of every event that it was called with; a MessengerError's detail becomes the cause.
+"""
+
+REQUEUE_PAUSE = 1.0
+"""Seconds before a delivery goes back to the queue because the ladder could not take its events."""
+
+ANSWER_TIMEOUT = 3.0
+"""Seconds for writing an answer to the broker, or for its confirm that it sends no more deliveries."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Arrived:
+    message: AbstractIncomingMessage
+    delivery: Delivery
+    events: Sequence[Event]
+
+
+class Consumer:
+    """Consumes one queue; an async context manager that connects in the background and drains on exit.
+
+    Each worker gathers what arrived while its previous handler call was in flight. One worker keeps the order
+    of the queue; what goes up the ladder loses its place.
+
+    Args:
+        url: the broker, amqp://user:password@host:port/vhost.
+        topology: declared on every connection.
+        queue: MESSAGES or CHECKED; the topology's prefix is added.
+        handler: takes effect of events.
+        publisher: republishes to the ladder and to the parking queue.
+        prefetch: deliveries that the broker hands out before the first is settled; bounds what waits here.
+        concurrency: handler calls in flight at once.
+        max_events: events a handler call; a single delivery that holds more is handed over whole.
+        handler_timeout: seconds that a handler call may take; then its events are retried.
+        drain_timeout: seconds that handler calls may finish in on exit; then their deliveries go back.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        topology: Topology,
+        queue: str,
+        handler: Handler,
+        publisher: Publisher,
+        *,
+        prefetch: int = 256,
+        concurrency: int = 1,
+        max_events: int = 256,
+        handler_timeout: float = 30.0,
+        drain_timeout: float = 10.0,
+    ) -> None:
+        self._topology = topology
+        self._name = topology.name(queue)
+        self._handler = handler
+        self._publisher = publisher
+        self._prefetch = prefetch
+        self._concurrency = concurrency
+        self._max_events = max_events
+        self._handler_timeout = handler_timeout
+        self._drain_timeout = drain_timeout
+        self._link = Link(url, topology, name=f"consumer of {self._name}", setup=self._subscribe)
+        self._queue: AbstractQueue | None = None
+        self._tag = ""
+        self._waiting: deque[_Arrived] = deque()
+        self._woken = asyncio.Event()
+        self._draining = False
+        self._workers: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> "Consumer":
+        self._workers = [asyncio.create_task(self._work()) for _ in range(self._concurrency)]
+        await self._link.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._unsubscribe()
+        self._draining = True
+        self._woken.set()
+        await self._hand_back()
+        _, late = await asyncio.wait(self._workers, timeout=self._drain_timeout)
+        for worker in late:
+            worker.cancel()
+        await asyncio.gather(*self._workers, return_exceptions=True)
+        await self._link.__aexit__(*error)  # the broker takes back what is not acknowledged
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether deliveries can arrive now."""
+        return self._link.is_ready
+
+    async def ready(self) -> None:
+        """Waits until deliveries can arrive."""
+        await self._link.ready()
+
+    async def _subscribe(self, channel: AbstractChannel) -> None:
+        self._waiting.clear()  # what an earlier connection delivered, the broker delivers again
+        await channel.set_qos(prefetch_count=self._prefetch)
+        self._queue = await channel.get_queue(self._name, ensure=False)
+        self._tag = await self._queue.consume(self._arrive)
+
+    async def _unsubscribe(self) -> None:
+        if self._queue and self._link.is_ready:
+            with contextlib.suppress(Unavailable), translated():
+                await self._queue.cancel(self._tag, timeout=ANSWER_TIMEOUT)
+
+    async def _hand_back(self) -> None:
+        while self._waiting:
+            await self._send(self._waiting.popleft().message.nack(requeue=True))
+
+    async def _arrive(self, message: AbstractIncomingMessage) -> None:
+        delivery = describe(message.headers, self._topology)
+        try:
+            events = decode(message.body)
+        except UnreadableError as error:
+            log.error("body parked", queue=self._name, cause=str(error))
+            await self._park(message, delivery, str(error))
+        else:
+            self._waiting.append(_Arrived(message=message, delivery=delivery, events=events))
+            self._woken.set()
+
+    async def _park(self, message: AbstractIncomingMessage, delivery: Delivery, cause: str) -> None:
+        headers = headers_of(delivery, attempt=delivery.attempt, cause=cause)
+        try:
+            await self._publisher.publish_body(PARKED, "", message.body, headers)
+        except Unavailable:
+            await self._requeue(message)
+        else:
+            await self._send(message.ack())
+
+    async def _work(self) -> None:
+        while batch := await self._gather():
+            received = [Received(event=event, delivery=one.delivery) for one in batch for event in one.events]
+            outcomes = iter(await self._handle(received))
+            await asyncio.gather(
+                *(self._settle(one, list(islice(outcomes, len(one.events)))) for one in batch)
+            )
+
+    async def _gather(self) -> list[_Arrived]:
+        """What waits, up to `max_events`; nothing when there is nothing left to do."""
+        while not self._waiting:
+            if self._draining:
+                return []
+            self._woken.clear()
+            await self._woken.wait()
+        batch = [self._waiting.popleft()]
+        room = self._max_events - len(batch[0].events)
+        while self._waiting and len(self._waiting[0].events) <= room:
+            batch.append(self._waiting.popleft())
+            room -= len(batch[-1].events)
+        return batch
+
+    async def _handle(self, received: Sequence[Received]) -> Sequence[Outcome]:
+        try:
+            return await self._call(received)
+        except (MessengerError, TimeoutError) as error:
+            log.warning("events failed", queue=self._name, events=len(received), cause=_cause(error))
+            return [Retry(_cause(error))] * len(received)
+        except Exception as error:
+            log.exception("handler failed", queue=self._name, events=len(received))
+            if len(received) == 1:
+                return [Retry(_cause(error))]
+        # One bad event must not take the others up the ladder with it.
+        return [await self._handle_alone(one) for one in received]
+
+    async def _handle_alone(self, received: Received) -> Outcome:
+        try:
+            return (await self._call([received]))[0]
+        except Exception as error:  # told already, with the whole batch
+            return Retry(_cause(error))
+
+    async def _call(self, received: Sequence[Received]) -> Sequence[Outcome]:
+        if not received:
+            return []
+        deadline = time.monotonic() + self._handler_timeout
+        traceparent = received[0].delivery.traceparent or call.new_traceparent()
+        with call.within(call.Call(deadline=deadline, traceparent=traceparent)):
+            async with asyncio.timeout(self._handler_timeout):
+                outcomes = await self._handler(received)
+        if len(outcomes) != len(received):
+            raise ValueError(f"the handler answered {len(outcomes)} outcomes for {len(received)} events")
+        return outcomes
+
+    async def _settle(self, arrived: _Arrived, outcomes: Sequence[Outcome]) -> None:
+        try:
+            for step in plan(arrived.delivery, arrived.events, outcomes, self._topology):
+                await self._publisher.publish(step.exchange, step.routing_key, step.events, step.headers)
+        except Exception as error:  # whatever it was, the delivery must not be acknowledged
+            if not isinstance(error, Unavailable):
+                log.exception("events could not be passed on", queue=self._name)
+            await self._requeue(arrived.message)
+        else:
+            await self._send(arrived.message.ack())
+
+    async def _requeue(self, message: AbstractIncomingMessage) -> None:
+        await asyncio.sleep(REQUEUE_PAUSE)
+        # Reject, not nack: it counts towards the delivery limit, at which the broker itself parks the body.
+        await self._send(message.reject(requeue=True))
+
+    async def _send(self, answer: Awaitable[None]) -> None:
+        # Without a connection there is nothing to answer: the broker has taken the delivery back.
+        with contextlib.suppress(Unavailable), translated():
+            async with asyncio.timeout(ANSWER_TIMEOUT):
+                await answer
+
+
+def _cause(error: Exception) -> str:
+    return error.detail if isinstance(error, MessengerError) else type(error).__name__

@@ -1,0 +1,154 @@
+"""What a body says and what becomes of it: decoding, outcomes, the way up the ladder. Pure, no broker here."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from google.protobuf.message import DecodeError
+from messenger.events.v1.queue_pb2 import Event, EventBatch
+
+from mesh.amqp.topology import MESSAGES, PARKED, RETRY, Topology
+
+VERSION = 1
+"""The version of EventBatch that this code writes and reads."""
+
+ATTEMPT, CAUSE, TRACE = "attempt", "cause", "traceparent"
+
+CAUSE_LENGTH = 500
+"""Characters of a cause that travel in the headers."""
+
+Headers = Mapping[str, str | int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """What the headers of one AMQP message say.
+
+    Attributes:
+        attempt: 1 the first time, then 2, 3 … up the ladder.
+        cause: why the attempt before failed.
+        expired: it left `messages` because antispam did not take it within the window.
+        traceparent: the publisher's trace context.
+    """
+
+    attempt: int = 1
+    cause: str = ""
+    expired: bool = False
+    traceparent: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """One event and the delivery that it came with."""
+
+    event: Event
+    delivery: Delivery
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The event had its effect."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """The event should come again after a pause."""
+
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Park:
+    """No retry can help the event."""
+
+    cause: str
+
+
+Outcome = Done | Retry | Park
+DONE = Done()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Republish:
+    """Where some events of a delivery go next."""
+
+    exchange: str
+    routing_key: str
+    events: tuple[Event, ...]
+    headers: Headers
+
+
+class UnreadableError(ValueError):
+    """A body that this version of the code cannot read."""
+
+
+def encode(events: Sequence[Event]) -> bytes:
+    """The body that carries `events`."""
+    return EventBatch(version=VERSION, events=events).SerializeToString()
+
+
+def decode(body: bytes) -> list[Event]:
+    """The events in a body.
+
+    Raises:
+        UnreadableError: not an EventBatch, or of a version that this code does not know.
+    """
+    try:
+        batch = EventBatch.FromString(body)
+    except DecodeError as error:
+        raise UnreadableError("the body is not an EventBatch") from error
+    if batch.version != VERSION:
+        raise UnreadableError(f"EventBatch version {batch.version} is not {VERSION}")
+    return list(batch.events)
+
+
+def describe(headers: Mapping[str, object], topology: Topology) -> Delivery:
+    """Reads the headers of a delivery; what is missing or odd counts as a first attempt."""
+    attempt = headers.get(ATTEMPT)
+    deaths = headers.get("x-death")
+    return Delivery(
+        attempt=attempt if isinstance(attempt, int) and attempt > 0 else 1,
+        cause=str(headers.get(CAUSE, "")),
+        expired=any(_expired(death, topology.name(MESSAGES)) for death in deaths)
+        if isinstance(deaths, list)
+        else False,
+        traceparent=str(headers.get(TRACE, "")),
+    )
+
+
+def _expired(death: object, queue: str) -> bool:
+    return isinstance(death, Mapping) and death.get("queue") == queue and death.get("reason") == "expired"
+
+
+def plan(
+    delivery: Delivery, events: Sequence[Event], outcomes: Sequence[Outcome], topology: Topology
+) -> list[Republish]:
+    """What must go on before a delivery may be acknowledged; events of one cause stay together."""
+    groups: dict[Outcome, list[Event]] = {}
+    for event, outcome in zip(events, outcomes, strict=True):
+        if not isinstance(outcome, Done):
+            groups.setdefault(outcome, []).append(event)
+    return [
+        _park(delivery, tuple(group), outcome.cause)
+        if isinstance(outcome, Park) or not topology.rung(delivery.attempt)
+        else _retry(delivery, tuple(group), outcome.cause, topology)
+        for outcome, group in groups.items()
+        if not isinstance(outcome, Done)
+    ]
+
+
+def _park(delivery: Delivery, events: tuple[Event, ...], cause: str) -> Republish:
+    headers = headers_of(delivery, attempt=delivery.attempt, cause=cause)
+    return Republish(exchange=PARKED, routing_key="", events=events, headers=headers)
+
+
+def _retry(delivery: Delivery, events: tuple[Event, ...], cause: str, topology: Topology) -> Republish:
+    headers = headers_of(delivery, attempt=delivery.attempt + 1, cause=cause)
+    return Republish(
+        exchange=RETRY, routing_key=topology.rung(delivery.attempt), events=events, headers=headers
+    )
+
+
+def headers_of(delivery: Delivery, *, attempt: int, cause: str) -> Headers:
+    """The headers under which a delivery's events go on."""
+    trace = {TRACE: delivery.traceparent} if delivery.traceparent else {}
+    return {ATTEMPT: attempt, CAUSE: cause[:CAUSE_LENGTH], **trace}
