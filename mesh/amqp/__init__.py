@@ -1,4 +1,4 @@
-"""Queues between the services on RabbitMQ: topology, publisher, consumer. What events mean is left to others."""
+"""Queues between the services, on RabbitMQ: topology, publisher, consumer. The events' meaning is others'."""
 
 from mesh.amqp.consumer import Consumer, Handler
 from mesh.amqp.delivery import DONE, Delivery, Done, Outcome, Park, Received, Retry

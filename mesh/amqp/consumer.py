@@ -30,7 +30,7 @@ from mesh.amqp.delivery import (
 from mesh.amqp.link import Link, translated
 from mesh.amqp.publisher import Publisher
 from mesh.amqp.topology import PARKED, Topology
-from mesh.errors import MessengerError, Unavailable
+from mesh.errors import Internal, MessengerError, Unavailable
 
 log = structlog.get_logger()
 
@@ -122,12 +122,18 @@ class Consumer:
 
     @property
     def is_ready(self) -> bool:
-        """Whether deliveries can arrive now."""
-        return self._link.is_ready
+        """Whether deliveries can arrive now, and all workers live."""
+        return self._link.is_ready and not any(worker.done() for worker in self._workers)
 
     async def ready(self) -> None:
-        """Waits until deliveries can arrive."""
+        """Waits until deliveries can arrive.
+
+        Raises:
+            Internal: a worker died; only a restart helps.
+        """
         await self._link.ready()
+        if not self.is_ready:
+            raise Internal("A consumer's worker died.")
 
     async def _subscribe(self, channel: AbstractChannel) -> None:
         self._waiting.clear()  # what an earlier connection delivered, the broker delivers again

@@ -1,4 +1,4 @@
-"""What a body says and what becomes of it: decoding, outcomes, the way up the ladder. Pure, no broker here."""
+"""What a body says and what becomes of it: decoding, outcomes, the way up the ladder. Pure; no broker."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -13,7 +13,7 @@ import aio_pika
 import structlog
 from aio_pika.abc import AbstractChannel
 from aio_pika.connection import make_url
-from aio_pika.exceptions import AMQPError, ChannelInvalidStateError, ChannelPreconditionFailed
+from aio_pika.exceptions import AMQPError, ChannelPreconditionFailed
 from pamqp.exceptions import PAMQPException
 
 from mesh.amqp.topology import Topology, declare
@@ -93,7 +93,7 @@ class Link:
                         told = False
                         await lost.wait()
                         raise Unavailable("The broker closed the channel.")
-            except Unavailable as error:
+            except Exception as error:  # whatever it was, the next attempt may go better
                 if not told:
                     log.warning("broker lost", link=self._name, cause=_explain(error))
                 told = True
@@ -132,7 +132,7 @@ class Link:
         return channel
 
 
-def _explain(error: Unavailable) -> str:
+def _explain(error: Exception) -> str:
     cause = error.__cause__ or error
     cure = (
         " Give every process the same queue settings, or delete the queue once it has run empty."
@@ -147,7 +147,7 @@ def translated() -> Iterator[None]:
     """Turns what aio-pika and its layers raise into Unavailable, with the original as its cause."""
     try:
         yield
-    except (AMQPError, ChannelInvalidStateError, PAMQPException, OSError) as error:
+    except (AMQPError, PAMQPException, OSError, RuntimeError) as error:  # closed channels raise RuntimeError
         raise Unavailable("The queue is down; try again.") from error
     except asyncio.CancelledError as error:
         # A dying connection cancels the futures that we wait on, without anybody having cancelled us.

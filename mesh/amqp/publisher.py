@@ -1,4 +1,4 @@
-"""Publishes batches of events with a publisher confirm and a time limit. Gathering them is left to callers."""
+"""Publishes batches of events with publisher confirm and a time limit. Gathering them is left to callers."""
 
 import asyncio
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ TIMEOUT = 5.0
 class Publisher:
     """Publishes to the topology's exchanges; an async context manager that connects in the background.
 
-    What returns without an error is on the disks of a majority of the broker's nodes. After an error the effect is
-    not known: publish again, consumers are idempotent. Bodies published one after the other keep their order.
+    What returns without an error is on the disks of most of the broker's nodes. After an error the effect is
+    unknown: publish again, consumers are idempotent. Bodies published one after the other keep their order.
 
     Args:
         url: the broker, amqp://user:password@host:port/vhost.
