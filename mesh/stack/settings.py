@@ -1,0 +1,56 @@
+"""What the local stack may be told, from the environment. Where programs go follows in plan.py."""
+
+import secrets
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from mesh.settings import Words
+
+
+class StackSettings(BaseSettings):
+    """The local stack's settings; each field is the environment variable of the same name in capitals."""
+
+    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
+
+    stack_dir: Path = Field(default=Path(".stack"), description="Data, logs and generated configuration.")
+    stack_port_base: int = Field(
+        default=21000, ge=1024, le=65400, description="All ports but MESSENGER_PORT follow."
+    )
+    stack_shards: int = Field(default=8, ge=1, le=8, description="How many MongoDB replica sets to start.")
+    stack_timeout_s: float = Field(
+        default=90.0, gt=0, description="How long one stage may take to become ready."
+    )
+    messenger_port: int = Field(
+        8000, ge=1, le=65535, description="NGINX: the only address that clients need."
+    )
+    mongo_shards: Words = Field(
+        default=(), description="URIs of existing replica sets; none are started then."
+    )
+    amqp_url: str = Field(default="", description="URL of an existing RabbitMQ; none is started then.")
+    redis_urls: Words = Field(default=(), description="URLs of existing Redis nodes; none are started then.")
+    jwt_secret: str = Field(
+        default="", description="HS256 secret; kept in STACK_DIR and made there by default."
+    )
+
+    @property
+    def directory(self) -> Path:
+        """The stack's directory, absolute."""
+        return self.stack_dir.absolute()
+
+    @property
+    def messenger_url(self) -> str:
+        """The address of the web client and of the client contract."""
+        return f"http://127.0.0.1:{self.messenger_port}"
+
+    def secret(self) -> str:
+        """The HS256 secret of this stack; makes and keeps one where there is none yet."""
+        if self.jwt_secret:
+            return self.jwt_secret
+        path = self.directory / "jwt.secret"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch(mode=0o600)
+            path.write_text(secrets.token_hex(32))
+        return path.read_text()

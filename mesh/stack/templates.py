@@ -1,0 +1,101 @@
+"""Configuration texts of the servers; what differs between two stacks is filled in by plan.py."""
+
+import os
+from collections.abc import Iterable
+
+RABBITMQ_CONF = """\
+log.console.level = info
+# The write-ahead log of quorum queues: as much memory and disk as it is long.
+raft.wal_max_size_bytes = 67108864
+disk_free_limit.absolute = 50MB
+"""
+
+# Paths are relative to nginx's prefix (-p). A WebSocket stays open as long as the edge wants it: the edge
+# pings, so an hour of silence means that it is gone. `least_conn` because sockets live long: after one edge
+# was restarted, new ones go there until both hold as many.
+NGINX_CONF = """\
+daemon off;
+pid nginx.pid;
+worker_processes auto;
+error_log stderr warn;
+{user}
+events {{
+    worker_connections 8192;
+}}
+
+http {{
+    access_log off;
+    server_tokens off;
+    client_body_temp_path body;
+    proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi;
+    uwsgi_temp_path uwsgi;
+    scgi_temp_path scgi;
+    client_max_body_size 4m;  # the edge has its own limit, and answers as the client contract says
+
+    map $http_upgrade $connection_upgrade {{
+        default upgrade;
+        ""      "";
+    }}
+
+    upstream websocket {{
+        least_conn;
+        {websocket}
+    }}
+
+    upstream http {{
+        least_conn;
+        {http}
+        keepalive 32;
+    }}
+
+    proxy_http_version 1.1;
+    proxy_connect_timeout 2s;
+    proxy_set_header Host $http_host;
+    proxy_set_header X-Real-IP $remote_addr;
+    proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+    proxy_set_header X-Forwarded-Proto $scheme;
+    proxy_set_header Upgrade $http_upgrade;
+    proxy_set_header Connection $connection_upgrade;
+
+    server {{
+        listen 127.0.0.1:{port} backlog=4096;
+
+        location = /ws {{
+            proxy_pass http://websocket;
+            proxy_read_timeout 1h;
+            proxy_send_timeout 1h;
+            proxy_buffering off;
+        }}
+
+        location = /events/stream {{
+            proxy_pass http://http;
+            proxy_read_timeout 1h;
+            proxy_buffering off;
+        }}
+
+        location / {{
+            proxy_pass http://http;
+        }}
+    }}
+}}
+"""
+
+
+def nginx(port: int, edges: Iterable[tuple[int, int]], *, root: bool | None = None) -> str:
+    """NGINX before the edges.
+
+    Args:
+        port: where it listens, on loopback.
+        edges: ports of each edge's WebSocket and HTTP listeners.
+        root: whether it runs as root, and then stays so: it must reach its own directory.
+    """
+    pairs = list(edges)
+    websocket, http = (
+        "\n        ".join(f"server 127.0.0.1:{pair[index]} max_fails=1 fail_timeout=1s;" for pair in pairs)
+        for index in (0, 1)
+    )
+    as_root = os.geteuid() == 0 if root is None else root
+    return NGINX_CONF.format(
+        port=port, websocket=websocket, http=http, user="user root;\n" if as_root else ""
+    )
