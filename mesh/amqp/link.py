@@ -102,11 +102,11 @@ class Link:
     @contextlib.asynccontextmanager
     async def _opened(self) -> AsyncIterator[asyncio.Event]:
         lost = asyncio.Event()
-        connection = await aio_pika.connect(
-            self._url, timeout=CONNECT_TIMEOUT, client_properties={"connection_name": self._name}
-        )
+        # Not aio_pika.connect(): a connection that never came about must be closed as well.
+        connection = aio_pika.Connection(self._url, client_properties={"connection_name": self._name})
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
+                await connection.connect()
                 channel = await self._open_channel(connection, lost)
             self._channel = channel
             self._ready.set()

@@ -1,0 +1,61 @@
+"""A RabbitMQ of this folder's own, because tests here kill it, and queues of each test's own on it."""
+
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import aio_pika
+import pytest
+
+from mesh.amqp import Publisher, Topology
+from mesh.stack import Stack, StackSettings, Stage
+from mesh.stack.ports import reserve_block
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Stack]:
+    """A stack that is RabbitMQ alone."""
+    block = reserve_block()
+    with block.guard, tempfile.TemporaryDirectory() as directory:
+        stack = Stack(
+            StackSettings(
+                stack_dir=Path(directory),
+                stack_port_base=block.base,
+                messenger_port=block.base + 98,
+                mongo_shards=("mongodb://not.started",),
+                redis_urls=("redis://not.started",),
+                amqp_url="",
+            )
+        )
+        stack.up(until=Stage.SERVERS, attached=True)
+        try:
+            yield stack
+        finally:
+            stack.down()
+
+
+@pytest.fixture
+def amqp_url(servers: Stack) -> str:
+    """Where the broker is."""
+    return servers.env()["AMQP_URL"]
+
+
+@pytest.fixture
+async def topology(amqp_url: str) -> AsyncIterator[Topology]:
+    """Queues of this test's own, with a ladder of hundredths of seconds; deleted afterwards."""
+    topology = Topology(prefix=f"{uuid.uuid4().hex}.", window=0.2, ladder=(0.05, 0.1, 0.15), max_attempts=5)
+    yield topology
+    async with await aio_pika.connect(amqp_url) as connection, connection.channel() as channel:
+        for queue in topology.queues():
+            await channel.queue_delete(queue.name)
+        for exchange in topology.exchanges():
+            await channel.exchange_delete(exchange)
+
+
+@pytest.fixture
+async def publisher(amqp_url: str, topology: Topology) -> AsyncIterator[Publisher]:
+    """A publisher that is connected."""
+    async with Publisher(amqp_url, topology) as publisher:
+        await publisher.ready()
+        yield publisher

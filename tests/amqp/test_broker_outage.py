@@ -1,0 +1,43 @@
+"""A broker that dies and comes back; in a file of its own because that takes seconds."""
+
+import asyncio
+import time
+
+import pytest
+from structlog.testing import capture_logs
+
+from mesh.amqp import CHECKED, PARKED, Consumer, Publisher, Topology
+from mesh.errors import Unavailable
+from mesh.stack import Stack
+from tests.amqp.support import Recorder, event
+
+
+async def test_broker_outage(
+    servers: Stack, amqp_url: str, topology: Topology, publisher: Publisher, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A publish into an outage fails at once; afterwards all goes on by itself, with what was confirmed."""
+    seen, late = Recorder(), Recorder()
+    with capture_logs() as logs:
+        async with Consumer(amqp_url, topology, CHECKED, seen, publisher) as consumer:
+            await publisher.publish(CHECKED, "", [event("before")])
+            await publisher.publish(PARKED, "", [event("confirmed")])
+            assert await seen.names(1) == ["before"]
+            await asyncio.to_thread(servers.stop, "rabbitmq")
+
+            started = time.monotonic()
+            with pytest.raises(Unavailable):
+                await publisher.publish(CHECKED, "", [event("during")])
+            assert time.monotonic() - started < 1
+            assert not publisher.is_ready
+            assert not consumer.is_ready
+
+            async with Consumer(amqp_url, topology, PARKED, late, publisher) as without_broker:
+                assert not without_broker.is_ready
+                await asyncio.to_thread(servers.start, "rabbitmq")
+                assert await late.names(1) == ["confirmed"]
+            await asyncio.wait_for(publisher.ready(), 10)
+            await publisher.publish(CHECKED, "", [event("after")])
+            assert await seen.names(1) == ["after"]
+    told = [line["event"] for line in logs if line.get("link") == "publisher"]
+    assert told == ["broker lost", "broker connected"], "one line when it goes, one when it is back"
+    assert len(caplog.records) < 10, "the driver makes no storm of it, either"
