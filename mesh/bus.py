@@ -49,7 +49,7 @@ return redis.call('GET', KEYS[2]) .. '-0-' .. string.format('%.0f', time[1] * 10
 """
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class EventId:
     """Where an event stands in its user's stream; the cursor for catching up. Opaque text to clients.
 
@@ -66,20 +66,26 @@ class EventId:
     def __str__(self) -> str:
         return f"{self.epoch}-{self.n}-{self.ms}"
 
+    def follows(self, other: "EventId") -> bool:
+        """Whether this event comes after `other`, or belongs to another epoch, where nobody can tell."""
+        return self.epoch != other.epoch or self.n > other.n
+
     @classmethod
     def parse(cls, text: str) -> "EventId":
-        """Reads what `str` wrote.
+        """Reads what `str` wrote; a suffix after a full stop is not part of the place.
 
         Raises:
             InvalidArgument: no event id looks like that.
         """
         found = _EVENT_ID.fullmatch(text)
         if not found:
-            raise InvalidArgument("last_event_id: not an event id; hand in one that the server sent, or none.")
+            raise InvalidArgument(
+                "last_event_id: not an event id; hand in one that the server sent, or none."
+            )
         return cls(*(int(part) for part in found.groups()))
 
 
-_EVENT_ID = re.compile(r"([0-9]{1,18})-([0-9]{1,15})-([0-9]{1,15})")
+_EVENT_ID = re.compile(r"([0-9]{1,18})-([0-9]{1,15})-([0-9]{1,15})(?:\.[A-Za-z0-9.-]{1,128})?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +143,8 @@ class Bus:
 
     def __init__(self, urls: Sequence[str], *, retention: int, length: int) -> None:
         self._nodes = [
-            redis.asyncio.Redis.from_url(url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT) for url in urls
+            redis.asyncio.Redis.from_url(url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
+            for url in urls
         ]
         self._buckets = BucketMap.even(len(urls))
         self._retention = retention
@@ -225,7 +232,11 @@ class Bus:
         entries = tuple(_entry(entry_id.decode(), fields) for entry_id, fields in raw)
         if cursor.n:
             return continuation(cursor, entries)
-        known = born is not None and int(born) == cursor.epoch and seconds * 1000 - cursor.ms < self._retention * 1000
+        known = (
+            born is not None
+            and int(born) == cursor.epoch
+            and seconds * 1000 - cursor.ms < self._retention * 1000
+        )
         return Page(entries=entries, whole=known and begins_after(cursor, entries))
 
 

@@ -61,6 +61,11 @@ def budget(seconds: float) -> contextlib.AbstractContextManager[None]:
     return within(replace(call, deadline=min(call.deadline, time.monotonic() + seconds)))
 
 
+def on_behalf_of(user: str) -> contextlib.AbstractContextManager[None]:
+    """Names the end user of a block's calls."""
+    return within(replace(_current.get(), user_id=user))
+
+
 def time_left() -> float:
     """Seconds until the current call's deadline; infinity where it has none, below zero when it has passed."""
     return _current.get().deadline - time.monotonic()

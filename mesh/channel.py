@@ -74,6 +74,10 @@ class Channel:
     async def __aexit__(self, *_: object) -> None:
         await self._channel.close()
 
+    async def ready(self) -> None:
+        """Returns when the other side answers; bound it with a timeout."""
+        await self._channel.channel_ready()
+
     def unary_unary(
         self,
         method: str,

@@ -151,7 +151,9 @@ BY_CODE: dict[grpc.StatusCode, type[MessengerError]] = {
 }  # fmt: skip
 
 
-def from_code(code: int, detail: str, *, reason: str = "", retry_after_ms: int | None = None) -> MessengerError:
+def from_code(
+    code: int, detail: str, *, reason: str = "", retry_after_ms: int | None = None
+) -> MessengerError:
     """The error for a google.rpc.Code number; unknown numbers become Internal."""
     found = next((kind for status, kind in BY_CODE.items() if status.value[0] == code), Internal)
     if found is Aborted and reason == IdempotencyConflict.default_reason:

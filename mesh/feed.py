@@ -19,6 +19,9 @@ log = structlog.get_logger()
 IDLE_SECONDS = 10.0
 """A connection that was silent for so long is asked whether it lives."""
 
+FIRST_PAUSE = 0.1
+"""Seconds before a lost connection is made again; doubled at each failure, up to 2 s."""
+
 PREFIX = channel_of("").encode()
 
 
@@ -75,6 +78,7 @@ class _NodeFeed:
         self._resumed = resumed
         self._wanted: set[str] = set()
         self._connection: AbstractConnection | None = None
+        self._pause = FIRST_PAUSE
         self._confirmations: dict[str, deque[asyncio.Future[None]]] = defaultdict(deque)
 
     async def subscribe(self, user_id: str) -> None:
@@ -96,14 +100,13 @@ class _NodeFeed:
                 log.debug("unsubscribing failed; the connection is going down", error=repr(error))
 
     async def run(self) -> None:
-        pause = 0.1
         while True:
             try:
                 await self._listen()
             except (RedisError, OSError, TimeoutError) as error:
-                log.warning("the push feed lost its Redis node", error=repr(error), again_in=pause)
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, 2.0) if self._connection is None else 0.1
+                log.warning("the push feed lost its Redis node", error=repr(error), again_in=self._pause)
+            await asyncio.sleep(self._pause)
+            self._pause = min(self._pause * 2, 2.0)
 
     async def _listen(self) -> None:
         connection = self._pool.make_connection()
@@ -116,7 +119,8 @@ class _NodeFeed:
             self._connection = None
             for waiting in self._confirmations.values():
                 for future in waiting:
-                    future.cancel()
+                    if not future.done():
+                        future.set_exception(ConnectionResetError("the push feed lost its Redis node"))
             self._confirmations.clear()
             await connection.disconnect(nowait=True)
 
@@ -127,7 +131,7 @@ class _NodeFeed:
             await connection.send_command("SUBSCRIBE", *(channel_of(user) for user in chunk))
             for _ in chunk:
                 self._handle(await connection.read_response())
-        self._connection = connection
+        self._connection, self._pause = connection, FIRST_PAUSE
         # Those who came while we were at it could not send; their channels are still to be asked for.
         late = [user for user in self._wanted if user not in set(users)]
         if late:
@@ -144,7 +148,9 @@ class _NodeFeed:
 
     async def _read(self, connection: AbstractConnection, seconds: float) -> list[bytes]:
         async with asyncio.timeout(seconds):
-            response: list[bytes] = await connection.read_response(timeout=math.inf, disconnect_on_error=False)
+            response: list[bytes] = await connection.read_response(
+                timeout=math.inf, disconnect_on_error=False
+            )
             return response
 
     def _handle(self, response: list[bytes]) -> None:

@@ -62,7 +62,9 @@ class Server:
 
     async def set_serving(self, serving: bool) -> None:
         """Tells health checks, for the whole process and for each service."""
-        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        status = (
+            health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        )
         for name in ("", *self._names):
             await self._health.set(name, status)
 
@@ -99,7 +101,7 @@ class _Guarded:
 
 
 def _guard(method: str, behavior: Handler) -> Handler:
-    async def guarded(request: Message, context: grpc.aio.ServicerContext) -> Any:  # noqa: ANN401  # any message
+    async def guarded(request: Message, context: grpc.aio.ServicerContext) -> Any:  # any message
         try:
             call.enter(_incoming(context))
             check(request)

@@ -16,6 +16,7 @@ from protovalidate._gen.buf.validate import validate_pb  # its only home in the 
 ROOT = Path(__file__).resolve().parent
 GEN = ROOT / "gen"
 VALIDATE = "buf/validate/validate.proto"
+PLUGINS = ("protoc-gen-mypy", "protoc-gen-mypy_grpc")  # beside the interpreter, which need not be on PATH
 
 
 def validate_descriptors() -> bytes:
@@ -46,6 +47,7 @@ def build() -> None:
         f"--descriptor_set_in={validate_image}",
         f"--python_out={GEN}",
         f"--grpc_python_out={GEN}",
+        *(f"--plugin={Path(sys.executable).with_name(name)}" for name in PLUGINS),
         f"--mypy_out=quiet:{GEN}",
         f"--mypy_grpc_out=quiet:{GEN}",
         "--include_imports",

@@ -1,0 +1,138 @@
+"""What a device missed: from the user's stream while that holds it, from the mailbox past that."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import msgspec
+import structlog
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+from messenger.dbapi.v1 import dbapi_pb2, dbapi_pb2_grpc
+from messenger.events.v1 import notifications_pb2
+
+from edge.table import Notifications
+from mesh.bus import Bus, Entry, EventId
+from mesh.errors import Unavailable
+
+log = structlog.get_logger()
+
+SLACK_MS = 10_000
+"""How far the clocks of Redis and of the mailboxes, and the time between storing and publishing, may be apart."""
+
+MAX_FILLED = 5_000
+"""Events that the database fills in at most; a device that missed more is better off with a fresh start."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pushed:
+    """One event, ready for the wire.
+
+    Attributes:
+        place: where it stands in the user's stream; the stream's tip for what the mailbox filled in.
+        event_id: as the frame has it.
+        frame: the JSON-RPC notification.
+    """
+
+    place: EventId
+    event_id: str
+    frame: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caught:
+    """A catch-up.
+
+    Attributes:
+        events: oldest first.
+        position: live events follow behind it.
+        recovered: nothing is missing.
+    """
+
+    events: tuple[Pushed, ...]
+    position: EventId
+    recovered: bool
+
+
+class Backlog:
+    """Reads what a user's device missed.
+
+    Args:
+        bus: the streams.
+        mailbox: the database behind them.
+        now_ms: the Unix time, ms.
+    """
+
+    def __init__(
+        self, bus: Bus, mailbox: dbapi_pb2_grpc.MailboxServiceStub, now_ms: Callable[[], int]
+    ) -> None:
+        self._bus = bus
+        self._mailbox = mailbox
+        self._now_ms = now_ms
+        self._notifications = Notifications()
+        self._encode = msgspec.json.Encoder().encode
+
+    def written(self, entry: Entry) -> Pushed:
+        """The frame for an entry of the bus."""
+        event_id = str(entry.event_id)
+        frame = self._encode(self._notifications.write_entry(entry.payload, event_id))
+        return Pushed(place=entry.event_id, event_id=event_id, frame=frame)
+
+    async def since(self, user_id: str, cursor: EventId | None) -> Caught:
+        """Everything after a cursor; nothing, from now on, where there is none.
+
+        Raises:
+            MessengerError: neither the stream nor the mailbox could tell.
+        """
+        if cursor is None:
+            return Caught(events=(), position=await self._tip(user_id), recovered=True)
+        try:
+            page = await self._bus.read_after(user_id, cursor)
+        except Unavailable:
+            return await self._filled(user_id, cursor)
+        if not page.whole:
+            return await self._filled(user_id, cursor)
+        events = tuple(self.written(entry) for entry in page.entries)
+        return Caught(events=events, position=events[-1].place if events else cursor, recovered=True)
+
+    async def _tip(self, user_id: str) -> EventId:
+        try:
+            return await self._bus.tip(user_id)
+        except Unavailable:
+            # A place in time only: coming back with it is a gap, which the mailbox fills.
+            return EventId(0, 0, self._now_ms())
+
+    async def _filled(self, user_id: str, cursor: EventId) -> Caught:
+        # The tip first: what is published while the mailbox is read comes live, or twice, but not never.
+        tip = await self._tip(user_id)
+        since = Timestamp()
+        since.FromMilliseconds(max(cursor.ms - SLACK_MS, 0))
+        request = dbapi_pb2.ListChangesRequest(owner_id=user_id, since=since)
+        missed: list[tuple[Message, str]] = []
+        while True:
+            response = await self._mailbox.ListChanges(request)
+            for changed in response.chats:
+                missed.extend(_events_of(changed))
+            if not response.next_page_token:
+                break
+            if len(missed) > MAX_FILLED:
+                log.info("a device was away for too long to be filled in", user_id=user_id)
+                return Caught(events=(), position=tip, recovered=False)
+            request.page_token = response.next_page_token
+        log.info("filled a gap from the mailbox", user_id=user_id, events=len(missed))
+        return Caught(events=tuple(self._numbered(missed, cursor, tip)), position=tip, recovered=True)
+
+    def _numbered(self, missed: list[tuple[Message, str]], cursor: EventId, tip: EventId) -> Iterator[Pushed]:
+        # As a cursor each is still the old place, so a device that stops half-way is filled in again from
+        # there; only the last one is the new place.
+        for index, (body, name) in enumerate(missed, start=1):
+            event_id = str(tip) if index == len(missed) else f"{cursor}.{name}"
+            frame = self._encode(self._notifications.write_body(body, event_id))
+            yield Pushed(place=tip, event_id=event_id, frame=frame)
+
+
+def _events_of(changed: dbapi_pb2.ChangedChat) -> Iterator[tuple[Message, str]]:
+    """What would have been published of a chat's changes, each with a name that is the same at every filling."""
+    for message in changed.messages:
+        yield notifications_pb2.MessageNew(message=message), message.message_id
+    chat = changed.chat
+    yield notifications_pb2.ChatUpdated(chat=chat), f"{chat.chat_id}.{chat.seq}.{chat.read_up_to}"

@@ -1,0 +1,181 @@
+"""Carries out client calls: limits, order, deadline, transcoding, the gRPC call, and every error's answer.
+
+Knows no transport: ws and http hand in text and a Caller, and get text back.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import structlog
+from google.protobuf.message import Message
+from messenger.edge.v1 import session_pb2
+
+from edge import jsonrpc
+from edge.faults import describe
+from edge.limits import Limiter
+from edge.table import Method
+from mesh import call
+from mesh.bus import EventId
+from mesh.channel import Channel
+from mesh.errors import MessengerError, ResourceExhausted
+from mesh.server import check
+
+log = structlog.get_logger()
+
+
+class Caller(Protocol):
+    """The client on whose behalf a call runs."""
+
+    @property
+    def user_id(self) -> str:
+        """Its user; raises Unauthenticated while it has none."""
+
+    @property
+    def lanes(self) -> "Lanes":
+        """The order of its calls."""
+
+    async def connect(self, token: str, cursor: EventId | None) -> session_pb2.ConnectResponse:
+        """Authenticates, and begins notifications after the cursor."""
+
+    async def refresh(self, token: str) -> session_pb2.RefreshResponse:
+        """Takes a younger token."""
+
+
+class Lanes:
+    """Runs what shares a key one after the other, in the order of entering; different keys side by side."""
+
+    def __init__(self) -> None:
+        self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._users: dict[str, int] = defaultdict(int)
+
+    @contextlib.asynccontextmanager
+    async def enter(self, key: str) -> AsyncIterator[None]:
+        """Waits for the key's turn; an empty key waits for nothing."""
+        if not key:
+            yield
+            return
+        self._users[key] += 1
+        try:
+            async with self._locks[key]:
+                yield
+        finally:
+            self._users[key] -= 1
+            if not self._users[key]:
+                del self._users[key], self._locks[key]
+
+
+LocalCall = Callable[[Any, Caller], Awaitable[Message]]
+"""A method that the edge answers itself: `(request, caller) -> response`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What goes back for one frame or body.
+
+    Attributes:
+        text: the response; empty where nothing is to be answered.
+        is_batch: it is an array.
+        errors: the errors in it, for transports that have a status of their own.
+    """
+
+    text: bytes
+    is_batch: bool
+    errors: tuple[MessengerError, ...]
+
+
+class Calls:
+    """Every method that clients can call.
+
+    Args:
+        methods: the table, by JSON-RPC name.
+        channels: gRPC channel a service's full name.
+        local: what the edge answers itself, by JSON-RPC name.
+        limiter: the token buckets.
+    """
+
+    def __init__(
+        self,
+        methods: Mapping[str, Method],
+        *,
+        channels: Mapping[str, Channel],
+        local: Mapping[str, LocalCall],
+        limiter: Limiter,
+    ) -> None:
+        self._methods = methods
+        self._limiter = limiter
+        self._local = local
+        self._remote = {
+            method.name: channels[method.service].unary_unary(
+                method.path,
+                request_serializer=Message.SerializeToString,
+                response_deserializer=method.response.FromString,
+            )
+            for method in methods.values()
+            if method.name not in local
+        }
+
+    async def answer(self, text: bytes, caller: Caller) -> Answer:
+        """Answers one frame or body, whatever it holds; never raises but for cancellation."""
+        parsed = jsonrpc.parse(text)
+        if len(parsed.parts) == 1:
+            outcomes = [await self._part(parsed.parts[0], caller)]
+        else:
+            outcomes = await asyncio.gather(*(self._part(part, caller) for part in parsed.parts))
+        responses = [response for response, _ in outcomes if response]
+        return Answer(
+            text=jsonrpc.join(responses, is_batch=parsed.is_batch),
+            is_batch=parsed.is_batch,
+            errors=tuple(error for _, error in outcomes if error is not None),
+        )
+
+    async def _part(
+        self, part: jsonrpc.Call | jsonrpc.Malformed, caller: Caller
+    ) -> tuple[bytes, MessengerError | None]:
+        if isinstance(part, jsonrpc.Malformed):
+            return jsonrpc.error(None, part.code, part.message), None
+        method = self._methods.get(part.method)
+        if method is None:
+            text = jsonrpc.error(
+                part.request_id, jsonrpc.METHOD_NOT_FOUND, f"There is no method {part.method!r}."
+            )
+            return (text if part.wants_response else b""), None
+        traceparent = call.new_traceparent()
+        error: MessengerError | None = None
+        with call.within(call.Call(deadline=time.monotonic() + method.deadline, traceparent=traceparent)):
+            try:
+                text = jsonrpc.result(
+                    part.request_id, method.write(await self._perform(method, part.params, caller))
+                )
+            except MessengerError as failure:
+                error = failure
+            except Exception:
+                log.exception("call failed", method=method.name, trace_id=call.trace_id(traceparent))
+                error = MessengerError("unexpected", reason="INTERNAL")
+        if error is not None:
+            text = jsonrpc.error(part.request_id, *describe(error, call.trace_id(traceparent)))
+        return (text if part.wants_response else b""), error
+
+    async def _perform(self, method: Method, params: bytes, caller: Caller) -> Message:
+        local = self._local.get(method.name)
+        if local is not None:
+            request = method.reader.read(params)
+            check(request)
+            return await local(request, caller)
+        user_id = caller.user_id
+        pause = self._limiter.take((user_id, method.name), method.cost, time.monotonic())
+        if pause:
+            raise ResourceExhausted(
+                f"Too many calls of {method.name}; come back later.", retry_after_ms=int(pause * 1000) + 1
+            )
+        request = method.reader.read(params)
+        check(request)
+        lane = getattr(request, method.ordered_by) if method.ordered_by else ""
+        async with caller.lanes.enter(lane):
+            with call.on_behalf_of(user_id):
+                response: Message = await self._remote[method.name](request)
+        return response

@@ -1,0 +1,172 @@
+"""Which devices of which users this edge holds, and each one's place in its user's events."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from edge.backlog import Backlog, Caught, Pushed
+from mesh.bus import Entry, EventId
+from mesh.errors import Unavailable
+from mesh.feed import Feed
+
+log = structlog.get_logger()
+
+MAX_BUFFERED = 10_000
+"""Live events that may wait for a device's catch-up; beyond it the device catches up once more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """How a device's events begin.
+
+    Attributes:
+        last_event_id: the cursor behind which `events` and then the live ones follow.
+        recovered: nothing between the device's own cursor and now is missing.
+        events: the catch-up, oldest first.
+    """
+
+    last_event_id: str
+    recovered: bool
+    events: tuple[Pushed, ...]
+
+
+class Follower:
+    """One device: hears its user's events from a cursor on, each at least once, in the order of publishing.
+
+    Args:
+        user_id: whose events.
+        deliver: takes events that are due now; must not block.
+    """
+
+    def __init__(self, user_id: str, deliver: Callable[[Sequence[Pushed]], None]) -> None:
+        self.user_id = user_id
+        self.position = EventId(0, 0, 0)
+        self._deliver = deliver
+        self._held: list[Pushed] | None = []
+
+    def push(self, event: Pushed) -> None:
+        """Takes a live event; holds it back while a catch-up is under way."""
+        if self._held is None:
+            self._pass(event)
+        elif len(self._held) < MAX_BUFFERED:
+            self._held.append(event)
+
+    def _pass(self, event: Pushed) -> None:
+        if event.place.follows(self.position):
+            self.position = event.place
+            self._deliver((event,))
+
+    def hold(self) -> None:
+        """Holds live events back until `release`."""
+        if self._held is None:
+            self._held = []
+
+    def release(self, position: EventId) -> None:
+        """Goes live behind `position`, beginning with what was held back."""
+        self.position = position
+        held, self._held = self._held or [], None
+        for event in held:
+            self._pass(event)
+
+
+class Hub:
+    """Connects followers to the bus: subscribes a user while one of its devices is here.
+
+    Args:
+        backlog: tells what a device missed.
+        make_feed: makes the push feed around `(deliver, resumed)`.
+    """
+
+    def __init__(
+        self,
+        backlog: Backlog,
+        make_feed: Callable[[Callable[[str, Entry], None], Callable[[Iterable[str]], None]], Feed],
+    ) -> None:
+        self._backlog = backlog
+        self._feed = make_feed(self._on_push, self._on_resumed)
+        self._followers: dict[str, set[Follower]] = {}
+        self._resyncs: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Keeps the feed up until cancelled."""
+        await self._feed.run()
+
+    def __len__(self) -> int:
+        return sum(len(followers) for followers in self._followers.values())
+
+    async def join(self, follower: Follower, cursor: EventId | None) -> Start:
+        """Begins to follow; the caller sends `events` and then calls `follower.release(position)`.
+
+        Args:
+            follower: holds live events back until it is released.
+            cursor: the last event that the device has; None for a fresh one.
+
+        Raises:
+            MessengerError: the gap could not be filled now; the follower has left again.
+        """
+        first = follower.user_id not in self._followers
+        self._followers.setdefault(follower.user_id, set()).add(follower)
+        try:
+            if first:
+                await self._subscribe(follower.user_id)
+            caught = await self._backlog.since(follower.user_id, cursor)
+        except BaseException:
+            await self.leave(follower)
+            raise
+        follower.position = caught.position
+        return _start(cursor, caught)
+
+    async def leave(self, follower: Follower) -> None:
+        """Ends following; the last device of a user ends its subscription."""
+        followers = self._followers.get(follower.user_id)
+        if followers is None or follower not in followers:
+            return
+        followers.discard(follower)
+        if not followers:
+            del self._followers[follower.user_id]
+            await self._feed.unsubscribe(follower.user_id)
+
+    async def _subscribe(self, user_id: str) -> None:
+        try:
+            await self._feed.subscribe(user_id)
+        except Unavailable:
+            # The device is served without push; `_on_resumed` makes it whole when the node is back.
+            log.warning("no push for a user while its Redis node is away", user_id=user_id)
+
+    def _on_push(self, user_id: str, entry: Entry) -> None:
+        followers = self._followers.get(user_id)
+        if not followers:
+            return
+        event = self._backlog.written(entry)
+        for follower in tuple(followers):
+            follower.push(event)
+
+    def _on_resumed(self, users: Iterable[str]) -> None:
+        for user_id in users:
+            for follower in self._followers.get(user_id, ()):
+                follower.hold()
+                task = asyncio.get_running_loop().create_task(self._resync(follower))
+                self._resyncs.add(task)
+                task.add_done_callback(self._resyncs.discard)
+
+    async def _resync(self, follower: Follower) -> None:
+        try:
+            caught = await self._backlog.since(follower.user_id, follower.position)
+        except Exception:
+            # Its cursor has not moved, so whatever comes next finds the gap again; the device is told nothing wrong.
+            log.exception("a device could not be made whole after its Redis node came back")
+            follower.release(follower.position)
+            return
+        follower._deliver(caught.events)
+        follower.release(caught.position)
+
+
+def _start(cursor: EventId | None, caught: Caught) -> Start:
+    keeps_cursor = cursor is not None and bool(caught.events)
+    return Start(
+        last_event_id=str(cursor if keeps_cursor else caught.position),
+        recovered=caught.recovered,
+        events=caught.events,
+    )

@@ -1,0 +1,47 @@
+"""What an edge process can be told."""
+
+from pydantic import Field, model_validator
+
+from mesh.settings import CommonSettings, RedisSettings
+
+
+class Settings(CommonSettings, RedisSettings):
+    """The edge: clients' WebSockets and HTTP."""
+
+    ws_listen: str = Field(default="127.0.0.1:0", description="host:port of the WebSocket listener.")
+    http_listen: str = Field(default="127.0.0.1:0", description="host:port of the HTTP listener.")
+    public_url: str = Field(default="http://127.0.0.1:8000", description="The address that clients use.")
+    aggregator_address: str = Field(description="gRPC target of the aggregator.")
+    dbapi_address: str = Field(
+        description="gRPC target of dbapi, which fills a client's gap past the hot cache."
+    )
+    jwt_secret: str = Field(default="", description="Shared secret of HS256 tokens; at least 32 bytes.")
+    jwt_jwks: str = Field(
+        default="", description="JWKS of RS256/ES256/EdDSA tokens: a file's path or an https URL."
+    )
+    connect_seconds: float = Field(
+        default=10.0, gt=0, description="How long a socket may stay unauthenticated."
+    )
+    expiring_seconds: float = Field(
+        default=60.0, gt=0, description="How long before its token's end a session is told."
+    )
+    ping_seconds: float = Field(
+        default=25.0, gt=0, description="Interval of WebSocket pings; two missed end a session."
+    )
+    limit_rate: float = Field(
+        default=100.0, gt=0, description="Tokens that a user's bucket of one method gets a second."
+    )
+    limit_burst: float = Field(default=300.0, gt=0, description="Tokens that such a bucket holds.")
+    outbound_bytes: int = Field(
+        default=1_048_576,
+        gt=0,
+        description="Bytes that may wait for one slow client before it is closed with 4001.",
+    )
+
+    @model_validator(mode="after")
+    def _can_authenticate(self) -> "Settings":
+        if not self.jwt_secret and not self.jwt_jwks:
+            raise ValueError("set JWT_SECRET or JWT_JWKS; without one nobody can sign in")
+        if self.jwt_secret and len(self.jwt_secret.encode()) < 32:  # RFC 7518, 3.2
+            raise ValueError("JWT_SECRET must have at least 32 bytes (RFC 7518, section 3.2)")
+        return self

@@ -1,0 +1,118 @@
+"""The edge's table of methods and notifications, read out of the protos' options; pure.
+
+A team that annotates an RPC has it on the WebSocket, in the OpenRPC document and in the limits without a line here.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf import message_factory
+from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
+from google.protobuf.message import Message
+from messenger.common.v1 import options_pb2
+from messenger.events.v1 import notifications_pb2
+
+from edge.transcode import Convert, Reader, writer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
+    """One method that clients can call.
+
+    Attributes:
+        name: on JSON-RPC, e.g. `messages.send`.
+        path: on gRPC, `/package.Service/Method`.
+        service: full name of the gRPC service.
+        deadline: seconds for the whole call.
+        criticality, cost, idempotent, ordered_by: as the proto's option says.
+        reader: params to request.
+        write: response message to JSON value.
+        descriptor: of the gRPC method, for documents.
+        response: class of the response message.
+    """
+
+    name: str
+    path: str
+    service: str
+    deadline: float
+    criticality: int
+    cost: int
+    idempotent: bool
+    ordered_by: str
+    reader: Reader
+    write: Convert
+    descriptor: MethodDescriptor
+    response: type[Message]
+
+
+def methods(files: Iterable[FileDescriptor]) -> dict[str, Method]:
+    """The annotated methods of these proto files, by JSON-RPC name.
+
+    Raises:
+        ValueError: two methods have the same name, or one has no deadline.
+    """
+    found: dict[str, Method] = {}
+    for file in files:
+        for service in file.services_by_name.values():
+            for descriptor in service.methods:
+                if not descriptor.GetOptions().HasExtension(options_pb2.jsonrpc):
+                    continue
+                method = _method(descriptor)
+                if method.name in found:
+                    raise ValueError(
+                        f"{descriptor.full_name}: {method.name} is taken by {found[method.name].path}"
+                    )
+                found[method.name] = method
+    return found
+
+
+def _method(descriptor: MethodDescriptor) -> Method:
+    option = descriptor.GetOptions().Extensions[options_pb2.jsonrpc]
+    if not option.name or not option.deadline_ms:
+        raise ValueError(f"{descriptor.full_name}: the jsonrpc option needs a name and a deadline_ms")
+    service = descriptor.containing_service.full_name
+    return Method(
+        name=option.name,
+        path=f"/{service}/{descriptor.name}",
+        service=service,
+        deadline=option.deadline_ms / 1000,
+        criticality=option.criticality,
+        cost=option.cost,
+        idempotent=option.idempotent,
+        ordered_by=option.ordered_by,
+        reader=Reader(descriptor.input_type),
+        write=writer(descriptor.output_type),
+        descriptor=descriptor,
+        response=message_factory.GetMessageClass(descriptor.output_type),
+    )
+
+
+class Notifications:
+    """Writes notifications: which JSON-RPC name each message has, and its params."""
+
+    def __init__(self) -> None:
+        self._by_type: dict[str, tuple[str, Convert]] = {
+            descriptor.full_name: (name, writer(descriptor))
+            for descriptor in notifications_pb2.DESCRIPTOR.message_types_by_name.values()
+            if (name := descriptor.GetOptions().Extensions[options_pb2.notification])
+        }
+
+    def write(self, message: Message) -> dict[str, Any]:
+        """The notification object for one of the notification messages."""
+        name, convert = self._by_type[message.DESCRIPTOR.full_name]
+        return {"jsonrpc": "2.0", "method": name, "params": convert(message)}
+
+    def write_entry(self, payload: bytes, event_id: str) -> dict[str, Any]:
+        """The notification object for an entry of the bus, with its number."""
+        envelope = notifications_pb2.Notification.FromString(payload)
+        which = envelope.WhichOneof("body")
+        if which is None:
+            raise ValueError("the entry's kind is not known to this edge")
+        return self.write_body(getattr(envelope, which), event_id)
+
+    def write_body(self, body: Message, event_id: str) -> dict[str, Any]:
+        """The notification object for a kept event under this id."""
+        notification = self.write(body)
+        notification["params"]["event_id"] = event_id
+        return notification

@@ -1,0 +1,58 @@
+"""Puts an edge together; the only place that names its concrete parts."""
+
+import time
+
+from messenger.aggregator.v1 import aggregator_pb2
+from messenger.dbapi.v1 import dbapi_pb2_grpc
+from messenger.edge.v1 import session_pb2
+
+from edge import table
+from edge.auth import Authenticator
+from edge.backlog import Backlog
+from edge.calls import Calls
+from edge.http import HttpApi, HttpServer
+from edge.hub import Hub
+from edge.limits import Limiter
+from edge.local import local_methods
+from edge.openrpc import document
+from edge.settings import Settings
+from edge.ws import Gateway
+from mesh.bus import Bus
+from mesh.channel import Channel
+from mesh.feed import Feed
+from mesh.lifecycle import App
+
+
+async def wire(settings: Settings, app: App) -> None:
+    """Builds and starts the edge's parts."""
+    enter = app.stack.enter_async_context
+    aggregator = await enter(Channel(settings.aggregator_address))
+    dbapi = await enter(Channel(settings.dbapi_address))
+    bus = await enter(
+        Bus(settings.redis_urls, retention=settings.bus_retention_seconds, length=settings.bus_stream_length)
+    )
+
+    methods = table.methods([session_pb2.DESCRIPTOR, aggregator_pb2.DESCRIPTOR])
+    openrpc = document(methods, url=settings.public_url)
+    calls = Calls(
+        methods,
+        channels={"messenger.aggregator.v1.MessengerService": aggregator},
+        local=local_methods(openrpc),
+        limiter=Limiter(rate=settings.limit_rate, burst=settings.limit_burst),
+    )
+    mailbox = dbapi_pb2_grpc.MailboxServiceStub(dbapi)
+    backlog = Backlog(bus, mailbox, now_ms=lambda: time.time_ns() // 1_000_000)
+    hub = Hub(backlog, lambda deliver, resumed: Feed(settings.redis_urls, deliver=deliver, resumed=resumed))
+    authenticator = Authenticator(secret=settings.jwt_secret, jwks=settings.jwt_jwks)
+
+    gateway = Gateway(settings, authenticator=authenticator, calls=calls, hub=hub)
+    api = HttpApi(authenticator=authenticator, calls=calls, hub=hub, openrpc=openrpc, failing=app.failing)
+    server = HttpServer(api.app(), settings.http_listen, grace=settings.drain_seconds)
+
+    app.check("redis", bus.ping)
+    app.check("aggregator", aggregator.ready)
+    app.background(hub.run(), "push feed")
+    app.background(server.serve(), "http")
+    await gateway.start()
+    app.on_drain(api.drain)
+    app.on_drain(gateway.drain)

@@ -1,0 +1,280 @@
+"""The WebSocket driver: sockets in, frames to `Calls`, events of the hub out. Decides nothing itself.
+
+Source: RFC 6455, by the library websockets.
+"""
+
+import asyncio
+import random
+import secrets
+import time
+from collections.abc import Sequence
+
+import msgspec
+import structlog
+from google.protobuf.message import Message
+from messenger.edge.v1 import session_pb2
+from messenger.events.v1 import notifications_pb2
+from websockets.asyncio.server import Server, ServerConnection, broadcast, serve
+from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+
+from edge.auth import Authenticator
+from edge.backlog import Pushed
+from edge.calls import Calls, Lanes
+from edge.hub import Follower, Hub, Start
+from edge.session import Close, Due, Session
+from edge.settings import Settings
+from edge.table import Notifications
+from mesh.bus import EventId
+from mesh.errors import MessengerError, Unauthenticated
+
+log = structlog.get_logger()
+
+SUBPROTOCOL = "jsonrpc-2.0"
+MAX_FRAME = 64 * 1024
+MAX_CALLS = 64
+"""Frames of one socket that are worked on at once; beyond it the socket is not read."""
+
+RECONNECTS_PER_SECOND = 500
+"""How many clients of a leaving edge are told to come back in one second."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Gateway:
+    """Everything that one edge's sockets share.
+
+    Args:
+        settings: limits and times.
+        authenticator: verifies tokens.
+        calls: carries calls out.
+        hub: pushes events.
+    """
+
+    def __init__(self, settings: Settings, *, authenticator: Authenticator, calls: Calls, hub: Hub) -> None:
+        self.settings = settings
+        self.authenticator = authenticator
+        self.calls = calls
+        self.hub = hub
+        self._notifications = Notifications()
+        self._sockets: set[_Socket] = set()
+        self._server: Server | None = None
+
+    async def start(self) -> None:
+        """Opens the listener."""
+        host, _, port = self.settings.ws_listen.rpartition(":")
+        self._server = await serve(
+            self._serve_socket,
+            host,
+            int(port),
+            compression=None,  # permessage-deflate costs 30 KB a connection and most frames are small
+            max_size=MAX_FRAME,
+            max_queue=16,
+            ping_interval=self.settings.ping_seconds,
+            ping_timeout=self.settings.ping_seconds,
+            process_request=_only_ws,
+            select_subprotocol=lambda _, offered: SUBPROTOCOL if SUBPROTOCOL in offered else None,  # type: ignore[arg-type, return-value]
+            server_header=None,
+        )
+
+    def __len__(self) -> int:
+        return len(self._sockets)
+
+    def frame(self, body: Message) -> bytes:
+        """The frame of an ephemeral notification."""
+        return _encode(self._notifications.write(body))
+
+    async def drain(self) -> None:
+        """Takes no new sockets, tells each when to come back, closes them."""
+        assert self._server is not None  # noqa: S101  # started
+        self._server.close(close_connections=False)
+        spread_ms = len(self._sockets) * 1000 // RECONNECTS_PER_SECOND
+        for socket in tuple(self._sockets):
+            after_ms = random.randint(0, spread_ms)  # noqa: S311  # spreads load, guards nothing
+            body = notifications_pb2.SessionReconnect(after_ms=after_ms, reason="draining")
+            socket.send_soon(self.frame(body))
+            socket.close_soon(Close.DRAINING, "this edge is going away")
+        await self._server.wait_closed()
+
+    async def _serve_socket(self, connection: ServerConnection) -> None:
+        socket = _Socket(self, connection)
+        self._sockets.add(socket)
+        try:
+            await socket.run()
+        except ConnectionClosed:
+            pass
+        finally:
+            self._sockets.discard(socket)
+            await socket.end()
+
+
+def _only_ws(connection: ServerConnection, request: Request) -> Response | None:
+    if request.path.partition("?")[0] == "/ws":
+        return None
+    return connection.respond(404, "The WebSocket is at /ws.\n")
+
+
+class _Socket:
+    """One client's socket; the `Caller` of its calls."""
+
+    def __init__(self, gateway: Gateway, connection: ServerConnection) -> None:
+        settings = gateway.settings
+        self.lanes = Lanes()
+        self._gateway = gateway
+        self._connection = connection
+        self._session = Session(
+            session_id=secrets.token_hex(8),
+            opened_at=time.time(),
+            connect_seconds=settings.connect_seconds,
+            expiring_seconds=settings.expiring_seconds,
+        )
+        self._follower: Follower | None = None
+        self._start: Start | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._slots = asyncio.Semaphore(MAX_CALLS)
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def user_id(self) -> str:
+        return self._session.user_id
+
+    async def run(self) -> None:
+        self._look_at_clock()
+        if not await self._authenticate_upgrade(self._connection.request.headers):
+            return
+        async for frame in self._connection:
+            if isinstance(frame, bytes):
+                await self._connection.close(Close.BAD_PROTOCOL, "JSON-RPC comes in text frames")
+                return
+            if self._session.identity is None:
+                await self._answer(frame)  # what follows session.connect needs its outcome
+            else:
+                await self._slots.acquire()
+                self._spawn(frame)
+
+    async def end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        if self._follower is not None:
+            await self._gateway.hub.leave(self._follower)
+
+    # ── calls ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _spawn(self, frame: str) -> None:
+        task = asyncio.get_running_loop().create_task(self._answer(frame))
+        self._tasks.add(task)
+        task.add_done_callback(self._answered)
+
+    def _answered(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._slots.release()
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a frame's answer failed", exc_info=task.exception())
+
+    async def _answer(self, frame: str) -> None:
+        answer = await self._gateway.calls.answer(frame.encode(), self)
+        try:
+            if answer.text:
+                await self._connection.send(answer.text, text=True)
+        except ConnectionClosed:
+            return
+        self._begin_events()
+
+    # ── Caller: the session ─────────────────────────────────────────────────────────────────────────────────
+
+    async def connect(self, token: str, cursor: EventId | None) -> session_pb2.ConnectResponse:
+        if token or self._session.identity is None:
+            self._session.authenticate(await self._gateway.authenticator.identify(token))
+            self._look_at_clock()
+        start = await self._follow(cursor)
+        response = session_pb2.ConnectResponse(
+            user_id=self.user_id,
+            session_id=self._session.session_id,
+            last_event_id=start.last_event_id,
+            recovered=start.recovered,
+        )
+        response.expires_at.FromSeconds(int(self._expires_at))
+        return response
+
+    async def refresh(self, token: str) -> session_pb2.RefreshResponse:
+        _ = self.user_id  # there must be one
+        self._session.authenticate(await self._gateway.authenticator.identify(token))
+        self._look_at_clock()
+        response = session_pb2.RefreshResponse()
+        response.expires_at.FromSeconds(int(self._expires_at))
+        return response
+
+    @property
+    def _expires_at(self) -> float:
+        assert self._session.identity is not None  # noqa: S101  # the session is authenticated
+        return self._session.identity.expires_at
+
+    async def _authenticate_upgrade(self, headers: Headers) -> bool:
+        scheme, _, token = headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            return True
+        try:
+            await self.connect(token.strip(), None)
+        except Unauthenticated as error:
+            code = Close.TOKEN_EXPIRED if error.reason == "TOKEN_EXPIRED" else Close.NOT_AUTHENTICATED
+            await self._connection.close(code, error.detail)
+            return False
+        except MessengerError as error:
+            await self._connection.close(Close.OVERLOADED, error.detail)
+            return False
+        self._begin_events()
+        return True
+
+    def _look_at_clock(self) -> None:
+        now = time.time()
+        match self._session.due(now):
+            case Due.CLOSE_UNAUTHENTICATED:
+                self.close_soon(Close.NOT_AUTHENTICATED, "no session.connect came in time")
+                return
+            case Due.CLOSE_EXPIRED:
+                self.close_soon(Close.TOKEN_EXPIRED, "the token is over")
+                return
+            case Due.TELL_EXPIRING:
+                body = notifications_pb2.SessionExpiring()
+                body.expires_at.FromSeconds(int(self._expires_at))
+                self.send_soon(self._gateway.frame(body))
+        if self._timer is not None:
+            self._timer.cancel()
+        pause = max(self._session.next_due() - now, 0.0) + 0.001
+        self._timer = asyncio.get_running_loop().call_later(pause, self._look_at_clock)
+
+    # ── events ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _follow(self, cursor: EventId | None) -> Start:
+        if self._follower is not None:
+            await self._gateway.hub.leave(self._follower)
+        follower = Follower(self.user_id, self._deliver)
+        start = await self._gateway.hub.join(follower, cursor)
+        self._follower, self._start = follower, start
+        return start
+
+    def _begin_events(self) -> None:
+        """Lets the events of a fresh session.connect go, now that its result is on the wire."""
+        start, self._start = self._start, None
+        if start is not None and self._follower is not None:
+            self._deliver(start.events)
+            self._follower.release(self._follower.position)
+
+    def _deliver(self, events: Sequence[Pushed]) -> None:
+        for event in events:
+            self.send_soon(event.frame)
+
+    def send_soon(self, frame: bytes) -> None:
+        """Writes a frame without waiting; a client that does not read is closed with 4001."""
+        if self._connection.transport.get_write_buffer_size() > self._gateway.settings.outbound_bytes:
+            self.close_soon(Close.SLOW_CONSUMER, "too much waits to be read")
+            return
+        broadcast((self._connection,), frame, text=True)
+
+    def close_soon(self, code: Close, reason: str) -> None:
+        """Begins to close the socket without waiting for the other side."""
+        task = asyncio.get_running_loop().create_task(self._connection.close(code, reason))
+        self._closing = task  # a task that nobody holds may be collected
