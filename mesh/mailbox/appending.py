@@ -1,0 +1,251 @@
+"""Appending to the logs of one shard: many messages by few commands, each with its own result.
+
+A round inserts at most one message a chat, at its head's seq + 1; the unique indexes decide. A duplicate on
+`_id` means that somebody was faster: read the head again. One on `message_id` or `client_msg_id` means that
+it is done already. Then all that is stored is folded into the chats. After a crash anywhere the same call does
+the rest.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pymongo import UpdateOne
+from pymongo.errors import BulkWriteError
+
+from mesh.errors import IdempotencyConflict, Internal, MessengerError, NotFound, Unavailable
+from mesh.mailbox import documents
+from mesh.mailbox.documents import Document
+from mesh.mailbox.driver import Shard
+from mesh.mailbox.fold import Head, LogEntry, from_ns, place_incoming, place_own, same_content
+from mesh.mailbox.ids import next_message_id
+from mesh.mailbox.lru import Lru
+from mesh.mailbox.model import Appended, IncomingMessage, NewMessage, StoredMessage
+
+# Rounds that one message may lose to other writers before the caller is sent away to come back.
+ATTEMPTS = 32
+DUPLICATE_KEY = 11000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """What is known of a chat's log: whom and what it is about, for ever, and where it ended when last seen.
+
+    An outdated head does no harm: an insert behind it meets a duplicate.
+    """
+
+    peer_id: str
+    item_id: str
+    head: Head
+
+
+@dataclass(slots=True)
+class _Item:
+    """One message on its way, and what has become of it."""
+
+    new: NewMessage | IncomingMessage
+    lost: int = 0
+    stored: LogEntry | None = None
+    duplicate: bool = False
+    error: MessengerError | None = None
+    key: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.key = documents.chat_key(self.new.owner, self.new.chat_id)
+
+    @property
+    def waits(self) -> bool:
+        return self.stored is None and self.error is None
+
+    def result(self) -> Appended | MessengerError:
+        if self.error:
+            return self.error
+        if self.stored is None:
+            return Internal("The message was lost on the way to the mailbox.")
+        return Appended(message=self.stored.message, duplicate=self.duplicate)
+
+
+class Appender:
+    """Appends to the logs of one shard.
+
+    Args:
+        shard: where they lie.
+        clock: nanoseconds since 1970.
+        known: logs kept in memory; the least recently used is forgotten first, at the cost of a read.
+    """
+
+    def __init__(self, shard: Shard, clock: Callable[[], int], known: Lru[str, Log]) -> None:
+        self._shard = shard
+        self._clock = clock
+        self._known = known
+
+    async def append(
+        self, messages: Sequence[NewMessage | IncomingMessage]
+    ) -> list[Appended | MessengerError]:
+        """One result a message, in order; those of one chat are appended in the order given."""
+        items = [_Item(new=new) for new in messages]
+        try:
+            logs = await self._learn(items)
+            while turn := _one_a_chat(items):
+                await self._round(turn, logs)
+            await self.fold([item.stored for item in items if item.stored])
+        except MessengerError as error:
+            # What is stored without its fold is reported as failed, too: the repeated call folds it.
+            for item in items:
+                item.error = item.error or error
+        return [item.result() for item in items]
+
+    async def fold(self, entries: Iterable[LogEntry]) -> None:
+        """Folds entries into their chats by one command; a chat that is not there yet is created."""
+        by_chat: dict[str, list[LogEntry]] = {}
+        for entry in entries:
+            key = documents.chat_key(entry.message.owner, entry.message.chat_id)
+            by_chat.setdefault(key, []).append(entry)
+        if not by_chat:
+            return
+        at = from_ns(self._clock())
+        updates = [
+            UpdateOne({"_id": key}, documents.fold_update(of_chat, at), upsert=True)
+            for key, of_chat in by_chat.items()
+        ]
+        try:
+            await self._shard.run(lambda: self._shard.chats.bulk_write(updates, ordered=False))
+        except BulkWriteError as error:
+            raise Unavailable("The mailbox could not update the chat; try again.") from error
+
+    async def _learn(self, items: list[_Item]) -> dict[str, Log]:
+        """Finds whom each chat is with and, as far as its document tells, where its log ends."""
+        logs = {item.key: log for item in items if (log := self._known.get(item.key))}
+        if unknown := {item.key for item in items} - logs.keys():
+            logs |= await self._read_chats(unknown)
+        for item in items:
+            if item.key in logs:
+                continue
+            if isinstance(item.new, NewMessage):
+                item.error = NotFound("chat_id: no such chat in your mailbox")
+            else:
+                logs[item.key] = Log(peer_id=item.new.sender_id, item_id=item.new.item_id, head=Head())
+        return logs
+
+    async def _read_chats(self, keys: set[str]) -> dict[str, Log]:
+        fields = {"peer_id": 1, "item_id": 1, "seq": 1, "incoming": 1, "top": 1}
+        query = {"_id": {"$in": sorted(keys)}}
+        cursor = self._shard.committed_chats.find(query, fields, batch_size=len(keys) + 1)
+        return {
+            chat["_id"]: Log(
+                peer_id=chat["peer_id"], item_id=chat.get("item_id", ""), head=documents.read_head(chat)
+            )
+            for chat in await self._shard.run(lambda: cursor.to_list(None))
+        }
+
+    async def _round(self, turn: list[_Item], logs: dict[str, Log]) -> None:
+        """Tries to insert each item behind the head that is known of its log."""
+        entries = [self._place(item, logs[item.key]) for item in turn]
+        try:
+            refused = await self._insert(entries)
+        except MessengerError:
+            for item in turn:
+                self._known.drop(item.key)
+            raise
+        for index, (item, entry) in enumerate(zip(turn, entries, strict=True)):
+            if index not in refused:
+                item.stored = entry
+                self._see(logs, item.key, entry.head)
+        done = [turn[index] for index, pattern in refused.items() if _is_done(turn[index], pattern)]
+        beaten = [turn[index] for index, pattern in refused.items() if not _is_done(turn[index], pattern)]
+        await self._take_stored(done)
+        await self._read_heads(beaten, logs)
+
+    def _place(self, item: _Item, log: Log) -> LogEntry:
+        now_ns = self._clock()
+        if isinstance(item.new, IncomingMessage):
+            return place_incoming(item.new, log.head, at=from_ns(now_ns))
+        return place_own(
+            item.new,
+            log.head,
+            peer_id=log.peer_id,
+            item_id=log.item_id,
+            message_id=next_message_id(now_ns, log.head.top, random.getrandbits),
+            at=from_ns(now_ns),
+        )
+
+    def _see(self, logs: dict[str, Log], key: str, head: Head) -> None:
+        logs[key] = replace(logs[key], head=head)
+        self._known.put(key, logs[key])
+
+    async def _insert(self, entries: list[LogEntry]) -> dict[int, dict[str, Any]]:
+        """Inserts by one command; gives the key pattern of the unique index that refused, by position."""
+        batch = [documents.message_document(entry) for entry in entries]
+        try:
+            await self._shard.run(lambda: self._shard.messages.insert_many(batch, ordered=False))
+        except BulkWriteError as error:
+            details = error.details or {}
+            failures = details.get("writeErrors", [])
+            if details.get("writeConcernErrors") or any(one["code"] != DUPLICATE_KEY for one in failures):
+                raise self._shard.translate(error) from error
+            return {one["index"]: one["keyPattern"] for one in failures}
+        return {}
+
+    async def _take_stored(self, items: list[_Item]) -> None:
+        """Answers items that are in the log already with what is there."""
+        if not items:
+            return
+        query = {"$or": [_identity(item.new) for item in items]}
+        cursor = self._shard.messages.find(query, batch_size=len(items) + 1)
+        entries = [documents.read_entry(one) for one in await self._shard.run(lambda: cursor.to_list(None))]
+        stored = {_key_of(entry.message): entry for entry in entries}
+        for item in items:
+            entry = stored.get(_key_of(item.new))
+            if entry is None:
+                item.error = Unavailable("The mailbox was changing under the call; try again.")
+            elif isinstance(item.new, NewMessage) and not same_content(entry.message, item.new):
+                item.error = IdempotencyConflict("client_msg_id: was used for another message")
+            else:
+                item.stored, item.duplicate = entry, True
+
+    async def _read_heads(self, items: list[_Item], logs: dict[str, Log]) -> None:
+        """Reads again where the logs end that somebody else has written to."""
+        heads = await asyncio.gather(*(read_head(self._shard, item.key) for item in items))
+        for item, head in zip(items, heads, strict=True):
+            self._see(logs, item.key, head)
+            item.lost += 1
+            if item.lost >= ATTEMPTS:
+                item.error = Unavailable("Too many write to this chat at once; try again.")
+
+
+async def read_head(shard: Shard, key: str) -> Head:
+    """Where the log of a chat (`owner:chat_id`) ends."""
+    query, fields = {"_id": documents.under(key)}, {"seq": 1, "incoming": 1, "top": 1}
+    cursor = shard.committed_messages.find(query, fields).sort("_id", -1).limit(1)
+    last = await shard.run(lambda: cursor.to_list(None))
+    return documents.read_head(last[0] if last else None)
+
+
+def _one_a_chat(items: list[_Item]) -> list[_Item]:
+    """The first waiting item of each chat: a second one would need to know that the first got its place."""
+    turn: dict[str, _Item] = {}
+    for item in items:
+        if item.waits:
+            turn.setdefault(item.key, item)
+    return list(turn.values())
+
+
+def _is_done(item: _Item, pattern: dict[str, Any]) -> bool:
+    """Whether the index that refused tells that this very message is stored, and not its place taken."""
+    return ("client_msg_id" if isinstance(item.new, NewMessage) else "message_id") in pattern
+
+
+def _identity(new: NewMessage | IncomingMessage) -> Document:
+    """Finds the message that the index took this one for."""
+    if isinstance(new, NewMessage):
+        return {"owner": new.owner, "client_msg_id": new.client_msg_id}
+    return {"owner": new.owner, "chat_id": new.chat_id, "message_id": new.message_id}
+
+
+def _key_of(message: NewMessage | IncomingMessage | StoredMessage) -> tuple[str, ...]:
+    """What is unique about a message: own ones have their idempotency key, incoming ones their id."""
+    if isinstance(message, NewMessage) or (isinstance(message, StoredMessage) and message.client_msg_id):
+        return message.owner, message.client_msg_id
+    return message.owner, message.chat_id, message.message_id

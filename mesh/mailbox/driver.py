@@ -1,0 +1,154 @@
+"""The one module that opens MongoDB clients, bounds what they do and translates their errors.
+
+Motor or PyMongo's own asyncio client, whichever is picked: only calls that both share are used, and typed as
+PyMongo's.
+"""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC
+from inspect import isawaitable
+from typing import Any, Literal, TypeVar
+
+import pymongo
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import BulkWriteError, ConnectionFailure, DuplicateKeyError, PyMongoError
+from pymongo.monitoring import CommandListener
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+from mesh.errors import DeadlineExceeded, Internal, MessengerError, Unavailable
+from mesh.mailbox.documents import CHATS, MESSAGES, Document
+
+Driver = Literal["motor", "pymongo"]
+Result = TypeVar("Result")
+
+DATABASE = "messenger"  # where the URI names none
+LONGEST_S = 2.0
+# Operations in flight on one shard. Calls carry many messages each, so that is plenty; it keeps a shard that
+# hangs from taking all of Motor's threads, of which there are enough for eight shards.
+IN_FLIGHT = 16
+MOTOR_THREADS = 8 * IN_FLIGHT
+MAJORITY = WriteConcern(w="majority")
+
+
+class Shard:
+    """One MongoDB replica set: its collections, and the bounds within which they are used.
+
+    Args:
+        uri: MongoDB URI, taken as it is; its path may name the database.
+        driver: which client library.
+        time_left: seconds that the caller has left.
+        listeners: hear every command; for tests and metrics.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        driver: Driver,
+        time_left: Callable[[], float],
+        listeners: tuple[CommandListener, ...] = (),
+    ) -> None:
+        self._client = _open_client(uri, driver, listeners)
+        self._time_left = time_left
+        self._slots = asyncio.Semaphore(IN_FLIGHT)
+        self._met = False
+        database = self._client.get_default_database(DATABASE)
+        self.messages: AsyncCollection[Document] = database.get_collection(MESSAGES, write_concern=MAJORITY)
+        self.chats: AsyncCollection[Document] = database.get_collection(CHATS, write_concern=MAJORITY)
+        # What survives any failover. Heads are read here: no seq follows one that may be rolled back.
+        committed = ReadConcern("majority")
+        self.committed_messages = self.messages.with_options(read_concern=committed)
+        self.committed_chats = self.chats.with_options(read_concern=committed)
+        # Clearing a mark may be lost: the event is then published once more.
+        self.forgetful_messages = self.messages.with_options(write_concern=WriteConcern(w=1))
+        self.forgetful_chats = self.chats.with_options(write_concern=WriteConcern(w=1))
+
+    async def run(self, operation: Callable[[], Awaitable[Result]], longest_s: float = LONGEST_S) -> Result:
+        """The operation's result, within `longest_s` seconds and the caller's time.
+
+        Cancelling the caller does not cancel the operation: that would cost its connection and leave it
+        undecided; it ends by its own timeout. Duplicate keys come through as PyMongo's DuplicateKeyError or
+        BulkWriteError; everything else is translated. A shard that was up and has gone is refused at once;
+        the client's monitor finds it again by itself.
+        """
+        if self._met and not self._client.nodes:
+            raise _unavailable()
+        left = min(longest_s, self._time_left())
+        if left <= 0:
+            raise _out_of_time()
+        with self._translated(), pymongo.timeout(left):
+            async with asyncio.timeout(left):
+                await self._slots.acquire()
+            task = asyncio.ensure_future(operation())
+            task.add_done_callback(self._release)
+            result = await asyncio.shield(task)
+            self._met = True
+            return result
+
+    async def ping(self) -> bool:
+        """Whether the shard has a primary that answers."""
+        try:
+            await self.run(lambda: self._client.admin.command("ping"), longest_s=1.0)
+        except MessengerError:
+            return False
+        return True
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        closing = self._client.close()
+        if isawaitable(closing):  # Motor's closes at once
+            await closing
+
+    def _release(self, task: "asyncio.Future[Any]") -> None:
+        self._slots.release()
+        if not task.cancelled():
+            task.exception()  # nobody else may be left to look at it
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (BulkWriteError, DuplicateKeyError):
+            raise
+        except TimeoutError as error:
+            raise self._timeout() from error
+        except PyMongoError as error:
+            raise self.translate(error) from error
+
+    def translate(self, error: PyMongoError) -> MessengerError:
+        """The most specific error of ours."""
+        if error.timeout:
+            return self._timeout()
+        return _unavailable() if isinstance(error, ConnectionFailure) else Internal("The mailbox failed.")
+
+    def _timeout(self) -> MessengerError:
+        return _unavailable() if self._time_left() > 0 else _out_of_time()
+
+
+def _open_client(uri: str, driver: Driver, listeners: tuple[CommandListener, ...]) -> Any:
+    """A client that connects by itself, reads times as UTC, and soon notices a server that comes or goes."""
+    options: dict[str, Any] = {
+        "tz_aware": True,
+        "tzinfo": UTC,
+        "appname": "messenger",
+        "connectTimeoutMS": 2000,
+        "heartbeatFrequencyMS": 1000,
+        "event_listeners": listeners,
+    }
+    if driver == "motor":
+        os.environ.setdefault("MOTOR_MAX_WORKERS", str(MOTOR_THREADS))  # read once, at import
+        from motor.motor_asyncio import AsyncIOMotorClient
+
+        return AsyncIOMotorClient(uri, **options)
+    return pymongo.AsyncMongoClient[Document](uri, **options)
+
+
+def _unavailable() -> Unavailable:
+    return Unavailable("The mailbox does not answer; try again.")
+
+
+def _out_of_time() -> DeadlineExceeded:
+    return DeadlineExceeded("The call ran out of time at the mailbox.")

@@ -1,0 +1,131 @@
+"""Reading a mailbox: chats, lists, history, what changed. One query each, but for what changed."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+
+from mesh.errors import InvalidArgument, MessengerError
+from mesh.mailbox import documents
+from mesh.mailbox.cursors import changes_token, list_cursor, parse_changes_token, parse_list_cursor
+from mesh.mailbox.documents import Document
+from mesh.mailbox.driver import Shard
+from mesh.mailbox.model import ChangedChat, ChangePage, ChatPage, MessagePage, StoredChat, StoredMessage
+from mesh.mailbox.sharded import Sharded, no_such_chat
+
+CHATS_A_PAGE = 20
+MESSAGES_A_PAGE = 200
+STEP = 50
+
+
+class MongoReader(Sharded):
+    """`store.MailboxReader` on MongoDB."""
+
+    async def get_chats(self, keys: Sequence[tuple[str, str]]) -> list[StoredChat | MessengerError]:
+        """See `store.MailboxReader`."""
+        results: list[StoredChat | MessengerError] = [no_such_chat() for _ in keys]
+
+        async def of_shard(shard: Shard, positions: list[int]) -> None:
+            wanted: dict[str, list[int]] = defaultdict(list)
+            for index in positions:
+                wanted[documents.chat_key(*keys[index])].append(index)
+            try:
+                found = await _find(shard, {"_id": {"$in": list(wanted)}}, limit=len(wanted))
+            except MessengerError as error:
+                for index in positions:
+                    results[index] = error
+                return
+            for chat in found:
+                for index in wanted[documents.chat_key(chat.owner, chat.chat_id)]:
+                    results[index] = chat
+
+        grouped = self._by_shard([owner for owner, _ in keys])
+        await asyncio.gather(*(of_shard(self._shards[shard], at) for shard, at in grouped.items()))
+        return results
+
+    async def list_chats(self, owner: str, cursor: str, limit: int) -> ChatPage:
+        """See `store.MailboxReader`."""
+        query: Document = {"owner": owner, "activity": {"$exists": True}}
+        if cursor:
+            activity, chat_id = parse_list_cursor(cursor)
+            query["activity"] = {"$lte": activity}
+            query["$or"] = [{"activity": {"$lt": activity}}, {"chat_id": {"$gt": chat_id}}]
+        order = [("activity", -1), ("chat_id", 1)]
+        chats = await _find(self._of(owner), query, order=order, limit=limit + 1)
+        page = chats[:limit]
+        more = len(chats) > limit
+        # Whatever is listed has an activity.
+        ended = list_cursor(page[-1].activity or page[-1].touched_at, page[-1].chat_id) if more else ""
+        return ChatPage(chats=tuple(page), next_cursor=ended)
+
+    async def history(
+        self, owner: str, chat_id: str, *, before: str = "", after: str = "", limit: int
+    ) -> MessagePage:
+        """See `store.MailboxReader`."""
+        if before and after:
+            raise InvalidArgument("before, after: give at most one of the two")
+        shard, key = self._of(owner), documents.chat_key(owner, chat_id)
+        if not self._known.get(key) and not await _find(shard, {"_id": key}, limit=1):
+            raise no_such_chat()
+        query: Document = {"owner": owner, "chat_id": chat_id}
+        if before or after:
+            query["message_id"] = {"$lt": before} if before else {"$gt": after}
+        cursor = shard.messages.find(query, batch_size=limit + 2)
+        cursor = cursor.sort("message_id", 1 if after else -1).limit(limit + 1)
+        found = [documents.read_message(one) for one in await shard.run(lambda: cursor.to_list(None))]
+        page = found[:limit] if after else found[:limit][::-1]
+        return MessagePage(messages=tuple(page), has_more=len(found) > limit)
+
+    async def changes(self, owner: str, since: datetime, page_token: str) -> ChangePage:
+        """See `store.MailboxReader`.
+
+        Chats in the order of their ids, which stays as it is while activity goes on.
+        """
+        start, below = parse_changes_token(page_token) if page_token else ("", 0)
+        key = documents.under(owner)
+        if start:
+            key["$gte" if below else "$gt"] = documents.chat_key(owner, start)
+        query = {"_id": key, "activity": {"$exists": True}, "touched_at": {"$gte": since}}
+        chats = await _find(self._of(owner), query, order=[("_id", 1)], limit=CHATS_A_PAGE + 1)
+        changed: list[ChangedChat] = []
+        room = MESSAGES_A_PAGE
+        for chat in chats[:CHATS_A_PAGE]:
+            limit_seq = below if chat.chat_id == start else 0
+            messages = await self._stored_since(chat, since, limit_seq, room + 1)
+            changed.append(ChangedChat(chat=chat, messages=tuple(messages[:room][::-1])))
+            if len(messages) > room:
+                token = changes_token(chat.chat_id, messages[room - 1].seq)
+                return ChangePage(chats=tuple(changed), next_page_token=token)
+            room -= len(messages)
+        more = len(chats) > CHATS_A_PAGE
+        token = changes_token(changed[-1].chat.chat_id) if more else ""
+        return ChangePage(chats=tuple(changed), next_page_token=token)
+
+    async def _stored_since(
+        self, chat: StoredChat, since: datetime, below: int, limit: int
+    ) -> list[StoredMessage]:
+        """The chat's newest messages stored since then, newest first: walks back until they are older."""
+        shard = self._of(chat.owner)
+        key = documents.under(documents.chat_key(chat.owner, chat.chat_id))
+        found: list[StoredMessage] = []
+        while len(found) < limit:
+            if below:
+                key["$lt"] = documents.message_key(chat.owner, chat.chat_id, below)
+            step = min(STEP, limit - len(found))
+            cursor = shard.messages.find({"_id": key}, batch_size=step + 1).sort("_id", -1).limit(step)
+            batch = [documents.read_message(one) for one in await shard.run(cursor.to_list)]
+            fresh = [message for message in batch if message.stored_at >= since]
+            found += fresh
+            if len(fresh) < step:
+                break
+            below = batch[-1].seq
+        return found
+
+
+async def _find(
+    shard: Shard, query: Document, *, limit: int, order: list[tuple[str, int]] | None = None
+) -> list[StoredChat]:
+    cursor = shard.chats.find(query, batch_size=limit + 1).limit(limit)
+    if order:
+        cursor = cursor.sort(order)
+    return [documents.read_chat(one) for one in await shard.run(lambda: cursor.to_list(None))]

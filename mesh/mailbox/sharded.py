@@ -1,0 +1,75 @@
+"""What the parts of the MongoDB store share: the shards, who lies where, the clock, the memory of logs."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import TypeVar
+
+from pymongo.monitoring import CommandListener
+
+from mesh.errors import NotFound
+from mesh.mailbox.appending import Appender, Log
+from mesh.mailbox.buckets import BucketMap
+from mesh.mailbox.driver import Driver, Shard
+from mesh.mailbox.fold import from_ns
+from mesh.mailbox.lru import Lru
+
+Thing = TypeVar("Thing")
+
+KNOWN_LOGS = 100_000  # some 50 MB a process
+
+
+class Sharded:
+    """Shards of the mailbox store.
+
+    Args:
+        uris: MongoDB URIs, one a shard, in shard order; a path names the database.
+        driver: `motor` or `pymongo`.
+        clock: nanoseconds since 1970.
+        time_left: seconds that the current caller has left.
+        buckets: where each bucket lives; even ranges by default.
+        listeners: hear every database command; for tests and metrics.
+    """
+
+    def __init__(
+        self,
+        uris: Sequence[str],
+        driver: Driver = "motor",
+        clock: Callable[[], int] = time.time_ns,
+        time_left: Callable[[], float] = lambda: float("inf"),
+        buckets: BucketMap | None = None,
+        listeners: Sequence[CommandListener] = (),
+    ) -> None:
+        self._buckets = buckets or BucketMap.even(len(uris))
+        self._clock = clock
+        self._shards = [Shard(uri, driver, time_left, tuple(listeners)) for uri in uris]
+        self._known: Lru[str, Log] = Lru(KNOWN_LOGS)
+        self._appenders = [Appender(shard, clock, self._known) for shard in self._shards]
+
+    @property
+    def shard_count(self) -> int:
+        """How many shards there are."""
+        return len(self._shards)
+
+    def shard_of(self, owner: str) -> int:
+        """The index of the shard that holds the owner's mailbox."""
+        return self._buckets.node_of(owner)
+
+    def _of(self, owner: str) -> Shard:
+        return self._shards[self.shard_of(owner)]
+
+    def _now(self) -> datetime:
+        return from_ns(self._clock())
+
+    def _by_shard(self, owners: Sequence[str]) -> dict[int, list[int]]:
+        """For each shard, the positions of its owners in the list."""
+        grouped: dict[int, list[int]] = defaultdict(list)
+        for index, owner in enumerate(owners):
+            grouped[self.shard_of(owner)].append(index)
+        return grouped
+
+
+def no_such_chat() -> NotFound:
+    """The chat is not in the caller's mailbox."""
+    return NotFound("chat_id: no such chat in your mailbox")

@@ -1,0 +1,140 @@
+"""What a mailbox store promises to the services; the contract suite in tests/mailbox holds each one to it.
+
+Every operation is bounded in time and fails with a MessengerError: Unavailable where the owner's shard does
+not answer, DeadlineExceeded where the caller's time is over. A failed write may still have happened; the same
+call again finds that out and changes nothing twice. Users of other shards never notice.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from mesh.errors import MessengerError
+from mesh.mailbox.model import (
+    Appended,
+    ChangePage,
+    ChatPage,
+    IncomingMessage,
+    MessagePage,
+    Moved,
+    NewMessage,
+    Opened,
+    OutboxEntry,
+    OutboxRef,
+    StoredChat,
+)
+
+
+class MailboxReader(Protocol):
+    """Reading one's own mailbox. A caller reads at least what it was told is stored."""
+
+    async def get_chats(self, keys: Sequence[tuple[str, str]]) -> list[StoredChat | MessengerError]:
+        """Chats by (owner, chat_id), one result a key, in order; NotFound for one that is not there."""
+        ...
+
+    async def list_chats(self, owner: str, cursor: str, limit: int) -> ChatPage:
+        """The owner's listed chats, newest activity first; InvalidArgument for a cursor of no page."""
+        ...
+
+    async def history(
+        self, owner: str, chat_id: str, *, before: str = "", after: str = "", limit: int
+    ) -> MessagePage:
+        """The messages next to a message_id, or the newest; in the order of their ids.
+
+        NotFound where the chat is not in the mailbox, InvalidArgument for `before` together with `after`.
+        """
+        ...
+
+    async def changes(self, owner: str, since: datetime, page_token: str) -> ChangePage:
+        """Listed chats that changed since then, with the messages stored since then.
+
+        A page holds at most 20 chats and 200 messages; a chat with more comes again on the next page, with
+        its older ones. Times are those of the servers that stored: ask from some seconds before the gap.
+        """
+        ...
+
+
+class MailboxWriter(Protocol):
+    """Writing. What has been returned survives the loss of any minority of a shard's members."""
+
+    async def open_chat(self, owner: str, peer_id: str, item_id: str = "") -> Opened:
+        """Lists the chat in the owner's mailbox, and leaves a hidden copy in the peer's where that is quick.
+
+        A chat that was not listed gets an outbox mark. InvalidArgument where owner and peer are one.
+        """
+        ...
+
+    async def append_own(self, messages: Sequence[NewMessage]) -> list[Appended | MessengerError]:
+        """Appends each to its sender's log, with an outbox mark. One result an item, in order.
+
+        Of one chat, items are appended in the order given, and each gets a greater message_id than
+        everything in the log. The same client_msg_id again gives the first result as a duplicate, with other
+        content IdempotencyConflict. NotFound where the owner never opened the chat.
+        """
+        ...
+
+    async def append_incoming(self, messages: Sequence[IncomingMessage]) -> list[Appended | MessengerError]:
+        """Appends each to its receiver's log, creating and listing the chat. One result an item, in order.
+
+        The same message_id again is a duplicate, and repairs what a crash after the first time left undone.
+        """
+        ...
+
+    async def mark_read(self, owner: str, chat_id: str, up_to: str) -> Moved:
+        """Moves the owner's read pointer, never back, and marks the outbox where it moved.
+
+        Afterwards `chat.unread` counts exactly the incoming messages with a greater id than the pointer, and
+        those that came after the call. NotFound where `up_to` is no message of this copy of the chat.
+        """
+        ...
+
+    async def advance_peer_read(self, owner: str, chat_id: str, up_to: str) -> Moved:
+        """Notes in the owner's mailbox how far the peer has read; never back. NotFound without the chat.
+
+        On a redelivery `moved` is False and `chat.peer_read_up_to` equals `up_to`.
+        """
+        ...
+
+    async def advance_peer_delivered(self, owner: str, chat_id: str, up_to: str) -> Moved:
+        """Notes how far the peer's mailbox and devices have received; as `advance_peer_read`."""
+        ...
+
+
+class Outbox(Protocol):
+    """Events between the write that caused them and the queue's confirm; none is lost, some come twice."""
+
+    @property
+    def shard_count(self) -> int:
+        """How many shards a relay has to visit."""
+        ...
+
+    async def due(self, shard: int, older_than: timedelta, limit: int) -> list[OutboxEntry]:
+        """Oldest unconfirmed entries of one shard, at most `limit` of a kind; their chats are folded anew."""
+        ...
+
+    async def confirm(self, refs: Sequence[OutboxRef]) -> None:
+        """Clears marks that the queue has confirmed; a read pointer that moved on keeps its mark.
+
+        A mark that could not be cleared stays for the relay: its shard's failure raises nothing.
+        """
+        ...
+
+
+class MailboxStore(MailboxReader, MailboxWriter, Outbox, Protocol):
+    """The whole store, and its life."""
+
+    def shard_of(self, owner: str) -> int:
+        """The index of the owner's shard; calls that are gathered by shard wait for one only."""
+        ...
+
+    async def ensure_schema(self) -> None:
+        """Creates what indexes are missing. Raises Unavailable naming the shards that it could not reach."""
+        ...
+
+    async def ping(self) -> tuple[bool, ...]:
+        """Which shards answer writes, in shard order."""
+        ...
+
+    async def aclose(self) -> None:
+        """Closes every connection."""
+        ...

@@ -1,0 +1,196 @@
+"""Writing to mailboxes: opening chats, appending, moving pointers. Appending itself is in `appending`."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TypeVar
+
+from pymongo import ReturnDocument
+from pymongo.errors import DuplicateKeyError
+
+from mesh.errors import InvalidArgument, MessengerError, NotFound, Unavailable
+from mesh.mailbox import documents
+from mesh.mailbox.appending import read_head
+from mesh.mailbox.documents import Document
+from mesh.mailbox.driver import Shard
+from mesh.mailbox.fold import Head, check_incoming, check_new, check_user
+from mesh.mailbox.ids import chat_id as chat_id_of
+from mesh.mailbox.model import Appended, IncomingMessage, Moved, NewMessage, Opened, StoredChat
+from mesh.mailbox.sharded import Sharded, no_such_chat
+
+New = TypeVar("New", NewMessage, IncomingMessage)
+
+# How long opening a chat waits for the peer's shard.
+HIDDEN_COPY_S = 0.5
+# Times that a read pointer may lose to other devices of the same user.
+ATTEMPTS = 16
+
+
+class MongoWriter(Sharded):
+    """`store.MailboxWriter` on MongoDB."""
+
+    async def open_chat(self, owner: str, peer_id: str, item_id: str = "") -> Opened:
+        """See `store.MailboxWriter`."""
+        check_user("owner", owner)
+        check_user("peer_id", peer_id)
+        if owner == peer_id:
+            raise InvalidArgument("peer_id: must be somebody else")
+        chat_id = chat_id_of(owner, peer_id, item_id)
+        if chat := await self._listed(owner, chat_id):
+            return Opened(chat=chat, created=False)
+        opened, _ = await asyncio.gather(
+            self._list(owner, chat_id, peer_id, item_id), self._hide(peer_id, chat_id, owner, item_id)
+        )
+        return opened
+
+    async def append_own(self, messages: Sequence[NewMessage]) -> list[Appended | MessengerError]:
+        """See `store.MailboxWriter`."""
+        return await self._append(messages, check_new)
+
+    async def append_incoming(self, messages: Sequence[IncomingMessage]) -> list[Appended | MessengerError]:
+        """See `store.MailboxWriter`."""
+        return await self._append(messages, check_incoming)
+
+    async def _append(
+        self, messages: Sequence[New], check: Callable[[New], None]
+    ) -> list[Appended | MessengerError]:
+        """Appends what passes the check, all shards side by side."""
+        results: dict[int, Appended | MessengerError] = {}
+        for index, message in enumerate(messages):
+            try:
+                check(message)
+            except InvalidArgument as error:
+                results[index] = error
+        good = [index for index in range(len(messages)) if index not in results]
+
+        async def on_shard(shard: int, positions: list[int]) -> None:
+            batch = [messages[good[position]] for position in positions]
+            answers = await self._appenders[shard].append(batch)
+            results.update(zip((good[position] for position in positions), answers, strict=True))
+
+        grouped = self._by_shard([messages[index].owner for index in good])
+        await asyncio.gather(*(on_shard(*group) for group in grouped.items()))
+        return [results[index] for index in range(len(messages))]
+
+    async def mark_read(self, owner: str, chat_id: str, up_to: str) -> Moved:
+        """See `store.MailboxWriter`.
+
+        The count of what has been read is taken for the head of the log, and written only where no other call
+        has moved the pointer meanwhile: two that overlap end as one after the other would.
+        """
+        shard = self._of(owner)
+        if not await _holds(shard, owner, chat_id, up_to):
+            raise NotFound("up_to: no such message in this chat")
+        for _ in range(ATTEMPTS):
+            chat = await self._chat(owner, chat_id)
+            if up_to < chat.read_up_to:
+                return Moved(chat=chat, moved=False)
+            head = await read_head(shard, documents.chat_key(owner, chat_id))
+            read = head.incoming - await _incoming_above(shard, chat, up_to, head)
+            if (up_to, read) == (chat.read_up_to, chat.read_incoming):
+                return Moved(chat=chat, moved=False)
+            if after := await self._set_pointer(chat, up_to, read, head):
+                return Moved(chat=after, moved=up_to > chat.read_up_to)
+        raise Unavailable("Too many mark this chat as read at once; try again.")
+
+    async def advance_peer_read(self, owner: str, chat_id: str, up_to: str) -> Moved:
+        """See `store.MailboxWriter`."""
+        return await self._advance(owner, chat_id, "peer_read_up_to", up_to)
+
+    async def advance_peer_delivered(self, owner: str, chat_id: str, up_to: str) -> Moved:
+        """See `store.MailboxWriter`."""
+        return await self._advance(owner, chat_id, "peer_delivered_up_to", up_to)
+
+    async def _listed(self, owner: str, chat_id: str) -> StoredChat | None:
+        """The chat, where it is there and not hidden."""
+        query = {"_id": documents.chat_key(owner, chat_id), "activity": {"$exists": True}}
+        found = await self._of(owner).run(lambda: self._of(owner).chats.find_one(query))
+        return documents.read_chat(found) if found else None
+
+    async def _list(self, owner: str, chat_id: str, peer_id: str, item_id: str) -> Opened:
+        """Creates the owner's copy, or shows the hidden one."""
+        shard, now = self._of(owner), self._now()
+        update = {
+            "$setOnInsert": documents.new_chat(owner, chat_id, peer_id, item_id) | documents.EMPTY_LOG,
+            "$set": {"activity": now, "outbox_opened": {"at": now}},
+            "$max": {"touched_at": now},
+        }
+        query = {"_id": documents.chat_key(owner, chat_id), "activity": {"$exists": False}}
+        try:
+            after = await _update(shard, query, update, upsert=True)
+        except DuplicateKeyError:
+            after = None
+        if after is None:  # it is there and listed: somebody was faster
+            return Opened(chat=await self._chat(owner, chat_id), created=False)
+        return Opened(chat=after, created=True)
+
+    async def _hide(self, owner: str, chat_id: str, peer_id: str, item_id: str) -> None:
+        """Creates the peer's hidden copy, if that is quick; the first message creates it otherwise."""
+        shard = self._of(owner)
+        created = documents.new_chat(owner, chat_id, peer_id, item_id) | documents.EMPTY_LOG
+        update = {"$setOnInsert": created | {"touched_at": self._now()}}
+        query = {"_id": documents.chat_key(owner, chat_id)}
+        with suppress(MessengerError, DuplicateKeyError):
+            await shard.run(lambda: shard.chats.update_one(query, update, upsert=True), HIDDEN_COPY_S)
+
+    async def _chat(self, owner: str, chat_id: str) -> StoredChat:
+        shard, query = self._of(owner), {"_id": documents.chat_key(owner, chat_id)}
+        found = await shard.run(lambda: shard.chats.find_one(query))
+        if not found:
+            raise no_such_chat()
+        return documents.read_chat(found)
+
+    async def _set_pointer(self, chat: StoredChat, up_to: str, read: int, head: Head) -> StoredChat | None:
+        """Writes the read pointer and its count; None where another call has changed either."""
+        shard, now = self._of(chat.owner), self._now()
+        query = {
+            "_id": documents.chat_key(chat.owner, chat.chat_id),
+            "read_up_to": chat.read_up_to or None,  # None finds the absent
+            "read_incoming": chat.read_incoming or None,
+        }
+        changed: Document = {"read_up_to": up_to}
+        if read:
+            changed["read_incoming"] = read
+        if up_to > chat.read_up_to:
+            changed["outbox_read"] = {"up_to": up_to, "at": now}
+        update = {"$set": changed, "$max": documents.head_fields(head) | {"touched_at": now}}
+        return await _update(shard, query, update)
+
+    async def _advance(self, owner: str, chat_id: str, pointer: str, up_to: str) -> Moved:
+        shard = self._of(owner)
+        query = {"_id": documents.chat_key(owner, chat_id), pointer: {"$not": {"$gte": up_to}}}
+        update = {"$set": {pointer: up_to}, "$max": {"touched_at": self._now()}}
+        if after := await _update(shard, query, update):
+            return Moved(chat=after, moved=True)
+        return Moved(chat=await self._chat(owner, chat_id), moved=False)
+
+
+async def _update(
+    shard: Shard, query: Document, update: Document, *, upsert: bool = False
+) -> StoredChat | None:
+    """The one chat that the query finds, after the update; None where it finds none."""
+    after = await shard.run(
+        lambda: shard.chats.find_one_and_update(
+            query, update, upsert=upsert, return_document=ReturnDocument.AFTER
+        )
+    )
+    return documents.read_chat(after) if after else None
+
+
+async def _holds(shard: Shard, owner: str, chat_id: str, message_id: str) -> bool:
+    query = {"owner": owner, "chat_id": chat_id, "message_id": message_id}
+    return await shard.run(lambda: shard.messages.find_one(query, {"_id": 1})) is not None
+
+
+async def _incoming_above(shard: Shard, chat: StoredChat, message_id: str, head: Head) -> int:
+    """How many incoming messages up to the head have a greater id: most often none, or few."""
+    if message_id >= head.top:
+        return 0
+    query = {
+        "owner": chat.owner,
+        "chat_id": chat.chat_id,
+        "message_id": {"$gt": message_id},
+        "seq": {"$lte": head.seq},
+        "sender_id": chat.peer_id,
+    }
+    return await shard.run(lambda: shard.messages.count_documents(query))
