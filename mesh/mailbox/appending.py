@@ -1,9 +1,9 @@
 """Appending to the logs of one shard: many messages by few commands, each with its own result.
 
-A round inserts at most one message a chat, at its head's seq + 1; the unique indexes decide. A duplicate on
-`_id` means that somebody was faster: read the head again. One on `message_id` or `client_msg_id` means that
-it is done already. Then all that is stored is folded into the chats. After a crash anywhere the same call does
-the rest.
+A round inserts at most one message a chat, at its head's seq + 1; unique indexes decide. A duplicate on `_id`
+means that somebody was faster: read the head again. One on `message_id` or `client_msg_id` means that it is
+done already. Then all that is stored is folded into the chats. After a crash anywhere the same call does the
+rest.
 """
 
 import asyncio
@@ -137,7 +137,7 @@ class Appender:
             chat["_id"]: Log(
                 peer_id=chat["peer_id"], item_id=chat.get("item_id", ""), head=documents.read_head(chat)
             )
-            for chat in await self._shard.run(lambda: cursor.to_list(None))
+            for chat in await self._shard.run(cursor.to_list)
         }
 
     async def _round(self, turn: list[_Item], logs: dict[str, Log]) -> None:
@@ -194,7 +194,7 @@ class Appender:
             return
         query = {"$or": [_identity(item.new) for item in items]}
         cursor = self._shard.messages.find(query, batch_size=len(items) + 1)
-        entries = [documents.read_entry(one) for one in await self._shard.run(lambda: cursor.to_list(None))]
+        entries = [documents.read_entry(one) for one in await self._shard.run(cursor.to_list)]
         stored = {_key_of(entry.message): entry for entry in entries}
         for item in items:
             entry = stored.get(_key_of(item.new))
@@ -219,7 +219,7 @@ async def read_head(shard: Shard, key: str) -> Head:
     """Where the log of a chat (`owner:chat_id`) ends."""
     query, fields = {"_id": documents.under(key)}, {"seq": 1, "incoming": 1, "top": 1}
     cursor = shard.committed_messages.find(query, fields).sort("_id", -1).limit(1)
-    last = await shard.run(lambda: cursor.to_list(None))
+    last = await shard.run(cursor.to_list)
     return documents.read_head(last[0] if last else None)
 
 

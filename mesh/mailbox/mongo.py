@@ -24,13 +24,13 @@ class MongoMailbox(MongoReader, MongoWriter):
         at, until = self._shards[shard], self._now() - older_than
         cursor = at.messages.find({"outbox.at": {"$lte": until}}, batch_size=limit + 1)
         cursor = cursor.sort("outbox.at", 1).limit(limit)
-        marked = await at.run(lambda: cursor.to_list(None))
+        marked = await at.run(cursor.to_list)
         await self._appenders[shard].fold(documents.read_entry(one) for one in marked)
         entries = [documents.message_entry(one) for one in marked]
         for kind, mark in documents.MARKS.items():
             chats = at.chats.find({f"{mark}.at": {"$lte": until}}, batch_size=limit + 1)
             chats = chats.sort(f"{mark}.at", 1).limit(limit)
-            entries += [documents.chat_entry(one, kind) for one in await at.run(lambda: chats.to_list(None))]  # noqa: B023
+            entries += [documents.chat_entry(one, kind) for one in await at.run(chats.to_list)]
         return entries
 
     async def confirm(self, refs: Sequence[OutboxRef]) -> None:

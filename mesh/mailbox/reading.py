@@ -12,9 +12,9 @@ from mesh.mailbox.documents import Document
 from mesh.mailbox.driver import Shard
 from mesh.mailbox.model import ChangedChat, ChangePage, ChatPage, MessagePage, StoredChat, StoredMessage
 from mesh.mailbox.sharded import Sharded, no_such_chat
+from mesh.mailbox.store import CHATS_A_PAGE, MESSAGES_A_PAGE
 
-CHATS_A_PAGE = 20
-MESSAGES_A_PAGE = 200
+# Messages a step while walking back through a log.
 STEP = 50
 
 
@@ -72,7 +72,7 @@ class MongoReader(Sharded):
             query["message_id"] = {"$lt": before} if before else {"$gt": after}
         cursor = shard.messages.find(query, batch_size=limit + 2)
         cursor = cursor.sort("message_id", 1 if after else -1).limit(limit + 1)
-        found = [documents.read_message(one) for one in await shard.run(lambda: cursor.to_list(None))]
+        found = [documents.read_message(one) for one in await shard.run(cursor.to_list)]
         page = found[:limit] if after else found[:limit][::-1]
         return MessagePage(messages=tuple(page), has_more=len(found) > limit)
 
@@ -90,6 +90,8 @@ class MongoReader(Sharded):
         changed: list[ChangedChat] = []
         room = MESSAGES_A_PAGE
         for chat in chats[:CHATS_A_PAGE]:
+            if not room:
+                break
             limit_seq = below if chat.chat_id == start else 0
             messages = await self._stored_since(chat, since, limit_seq, room + 1)
             changed.append(ChangedChat(chat=chat, messages=tuple(messages[:room][::-1])))
@@ -97,7 +99,7 @@ class MongoReader(Sharded):
                 token = changes_token(chat.chat_id, messages[room - 1].seq)
                 return ChangePage(chats=tuple(changed), next_page_token=token)
             room -= len(messages)
-        more = len(chats) > CHATS_A_PAGE
+        more = len(chats) > len(changed)
         token = changes_token(changed[-1].chat.chat_id) if more else ""
         return ChangePage(chats=tuple(changed), next_page_token=token)
 
@@ -128,4 +130,4 @@ async def _find(
     cursor = shard.chats.find(query, batch_size=limit + 1).limit(limit)
     if order:
         cursor = cursor.sort(order)
-    return [documents.read_chat(one) for one in await shard.run(lambda: cursor.to_list(None))]
+    return [documents.read_chat(one) for one in await shard.run(cursor.to_list)]

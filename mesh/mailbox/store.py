@@ -24,6 +24,10 @@ from mesh.mailbox.model import (
     StoredChat,
 )
 
+# What a page of changes holds at most.
+CHATS_A_PAGE = 20
+MESSAGES_A_PAGE = 200
+
 
 class MailboxReader(Protocol):
     """Reading one's own mailbox. A caller reads at least what it was told is stored."""
@@ -48,8 +52,9 @@ class MailboxReader(Protocol):
     async def changes(self, owner: str, since: datetime, page_token: str) -> ChangePage:
         """Listed chats that changed since then, with the messages stored since then.
 
-        A page holds at most 20 chats and 200 messages; a chat with more comes again on the next page, with
-        its older ones. Times are those of the servers that stored: ask from some seconds before the gap.
+        A page holds at most 20 chats and 200 messages. A chat whose messages did not fit comes again on the
+        next page, with older ones. Times are those of the servers that stored: ask from some seconds
+        before the gap.
         """
         ...
 
