@@ -74,10 +74,9 @@ def run(stack: "Stack", servers_only: bool) -> None:
         try:
             _bring_up(stack, servers_only=servers_only, attached=True)
             _greet(stack, servers_only=servers_only, stop_with="Ctrl-C")
-            status = stack.wait()
-            raise click.ClickException(
-                f"supervisord ended by itself, status {status}; see {stack.log('supervisord')}"
-            )
+            if status := stack.wait():
+                log = stack.log("supervisord")
+                raise click.ClickException(f"supervisord ended with status {status}. Look into {log}")
         except KeyboardInterrupt:
             click.echo("\nStopping …")
         finally:

@@ -23,7 +23,7 @@ class StackSettings(BaseSettings):
         default=90.0, gt=0, description="How long one stage may take to become ready."
     )
     messenger_port: int = Field(
-        8000, ge=1, le=65535, description="NGINX: the only address that clients need."
+        default=8000, ge=1, le=65535, description="NGINX: the only address that clients need."
     )
     mongo_shards: Words = Field(
         default=(), description="URIs of existing replica sets; none are started then."

@@ -210,9 +210,20 @@ class Stack:
         """Sends a signal ("KILL", "STOP", "CONT" …) to a program's process; a killed one is started again."""
         self._supervisor.signal(self._program(name), signal)
 
-    def await_ready(self, names: Iterable[str]) -> None:
-        """Returns when these programs are ready."""
-        self._await_ready([self._program(name) for name in names], lambda *_: None)
+    def await_restart(self, name: str, old_pid: int) -> None:
+        """Returns when a program that was killed runs again as another process, and is ready.
+
+        Args:
+            name: the program.
+            old_pid: the process that was killed.
+        """
+        program = self._program(name)
+        deadline = time.monotonic() + self.settings.stack_timeout_s
+        while (process := self._supervisor.processes()[name]).pid in {0, old_pid} or not process.running:
+            if time.monotonic() > deadline:
+                raise StackError(f"{name} was not started again.\n{self._tail(program)}")
+            time.sleep(PROBE_PAUSE_S)
+        self._await_ready([program], lambda *_: None)
 
     def log(self, name: str) -> Path:
         """The log file of a program."""

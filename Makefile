@@ -1,0 +1,62 @@
+# Thin: what happens is in deploy/local/setup.sh (set-up) and in `python -m mesh` (the stack).
+.DEFAULT_GOAL := help
+.PHONY: help run up down status logs test check proto clean setup servers browser
+
+SETUP := deploy/local/setup.sh
+VENV := .venv/bin
+MESH := $(VENV)/python -m mesh
+GEN := protos/gen/messenger.binpb
+PROTOS := $(shell find protos/messenger -name '*.proto')
+
+# protoc finds its plugins on PATH.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# setpriv: the stack stops also when make itself is killed.
+run: setup ## Set up, start everything, stay in the foreground; Ctrl-C stops it, data stays in .stack/
+	@exec setpriv --pdeathsig TERM $(MESH) run
+
+up: setup ## Set up, start everything in the background; returns when all is ready
+	@$(MESH) up
+
+down: .venv/.ready ## Stop everything; data stays in .stack/
+	@$(MESH) down
+
+status: .venv/.ready ## Show every program; exit status says whether all are ready
+	@$(MESH) status
+
+logs: .venv/.ready ## The end of all logs; make logs PROGRAM=edge-1 for one
+	@$(MESH) logs $(PROGRAM)
+
+test: setup browser ## Set up and run the tests on servers of their own; make test ARGS="-k mailbox" for some
+	@$(VENV)/pytest $(ARGS)
+
+check: setup browser ## What CI runs: format, lint, types, import law, protos, tests
+	$(VENV)/ruff format --check .
+	$(VENV)/ruff check .
+	$(VENV)/mypy
+	$(VENV)/lint-imports --no-logo
+	$(VENV)/buf format protos --path protos/messenger --diff --exit-code
+	$(VENV)/buf lint $(GEN) --config protos/buf.yaml
+	$(VENV)/pytest $(ARGS)
+
+proto: $(GEN) ## Build protos/gen from the .proto files
+
+clean: ## Remove all that can be made again (.venv, generated code, caches); refuses while the stack runs
+	@$(SETUP) clean
+
+setup: servers .venv/.ready $(GEN) ## Only the set-up: system packages, .venv, generated code
+
+servers:
+	@$(SETUP) servers
+
+browser:
+	@$(SETUP) browser
+
+.venv/.ready: requirements.lock pyproject.toml
+	@$(SETUP) venv
+
+$(GEN): protos/build.py $(PROTOS) | .venv/.ready
+	@$(VENV)/python protos/build.py

@@ -1,0 +1,103 @@
+"""The plan of the stack, which is pure: ports, environments, generated configuration."""
+
+import configparser
+import itertools
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from mesh.stack import StackSettings, Stage, plan, ports, templates
+from mesh.stack.binaries import Binaries
+from mesh.stack.supervisor import render
+
+BINARIES = Binaries(
+    python="/bin/python", nginx="/bin/nginx", mongod="/bin/mongod", redis="/bin/redis",
+    rabbitmq="/bin/rabbitmq", epmd="/bin/epmd",
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _no_servers_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MONGO_SHARDS", "AMQP_URL", "REDIS_URLS", "JWT_SECRET", "STACK_SHARDS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def make(settings: StackSettings) -> plan.Plan:
+    """The plan with made-up programs."""
+    return plan.make(settings, BINARIES, "secret")
+
+
+def names(made: plan.Plan) -> list[str]:
+    """Names of all programs."""
+    return [program.name for program in made.programs]
+
+
+def test_default_programs() -> None:
+    """Eight shards, two Redis nodes, RabbitMQ, every service, two edges and NGINX are in the plan."""
+    assert names(make(StackSettings())) == [
+        "epmd", *(f"mongo-{n}" for n in range(8)), "redis-0", "redis-1", "rabbitmq",
+        "dbapi", "antispam", "dbstore", "aggregator", "edge-1", "edge-2", "nginx",
+    ]  # fmt: skip
+
+
+def test_ports_are_distinct_and_in_the_block() -> None:
+    """No two programs share a port, and all but NGINX stay inside the block, whose last port stays free."""
+    made = make(StackSettings(stack_port_base=30000, messenger_port=9000))
+    used = list(itertools.chain.from_iterable(program.ports for program in made.programs))
+    assert len(set(used)) == len(used)
+    used.remove(9000)
+    assert all(30000 <= port < 30000 + ports.BLOCK - 1 for port in used)
+
+
+def test_servers_elsewhere_are_not_started() -> None:
+    """Servers named by MONGO_SHARDS, AMQP_URL and REDIS_URLS are used as they are and not started."""
+    settings = StackSettings(
+        mongo_shards=("mongodb://a", "mongodb://b"), amqp_url="amqp://c", redis_urls=("redis://d",)
+    )
+    made = make(settings)
+    assert {program.stage for program in made.programs} == {Stage.SERVICES, Stage.PROXY}
+    assert made.env["MONGO_SHARDS"] == "mongodb://a mongodb://b"
+    assert made.env["AMQP_URL"] == "amqp://c"
+    assert made.env["REDIS_URLS"] == "redis://d"
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lists are separated by white space, and an empty variable is none."""
+    monkeypatch.setenv("MONGO_SHARDS", " mongodb://a\n mongodb://b ")
+    monkeypatch.setenv("AMQP_URL", "")
+    settings = StackSettings()
+    assert settings.mongo_shards == ("mongodb://a", "mongodb://b")
+    assert settings.amqp_url == ""
+
+
+def test_services_find_each_other() -> None:
+    """The address by which others call a service is the one that it listens on."""
+    made = make(StackSettings())
+    listening = {program.name: program.env.get("LISTEN") for program in made.programs}
+    for service in plan.SERVICE_PORTS:
+        assert made.env[f"{service.upper()}_ADDRESS"] == listening[service]
+
+
+def test_supervisor_configuration_has_every_program() -> None:
+    """Each program is in its stage's group, none starts by itself, and each dies with supervisord."""
+    made = make(StackSettings(stack_dir=Path("/tmp/with space, and 100%")))  # noqa: S108 - nothing is written
+    parsed = configparser.RawConfigParser(inline_comment_prefixes=(";", "#"))
+    parsed.read_string(render(Path("/tmp/with space, and 100%"), made.programs, open_files=1024))  # noqa: S108
+    for program in made.programs:
+        group = f"group:{program.stage.name.lower()}"
+        assert program.name in parsed[group]["programs"].split(",")
+        section = parsed[f"program:{program.name}"]
+        assert section["autostart"] == "false"
+        assert section["command"].startswith("setpriv --pdeathsig TERM -- ")
+
+
+def test_nginx_accepts_its_configuration(tmp_path: Path) -> None:
+    """NGINX itself finds no fault in the configuration that the plan writes."""
+    nginx = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
+    assert nginx is not None
+    (tmp_path / "nginx.conf").write_text(templates.nginx(8000, [(1, 2), (3, 4)]))
+    command = [nginx, "-t", "-q", "-p", str(tmp_path), "-c", "nginx.conf", "-e", "stderr"]
+    tested = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    assert (tested.returncode, tested.stderr) == (0, "")
