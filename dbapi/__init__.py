@@ -1,0 +1,1 @@
+"""dbapi: the wrapper over the sharded mailboxes."""

@@ -1,0 +1,1 @@
+"""dbstore: carries events into the peer's mailbox and onto the real-time bus."""

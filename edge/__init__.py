@@ -1,0 +1,1 @@
+"""The edge: clients' WebSockets and HTTP in, gRPC out."""

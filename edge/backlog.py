@@ -17,7 +17,7 @@ from mesh.errors import Unavailable
 log = structlog.get_logger()
 
 SLACK_MS = 10_000
-"""How far the clocks of Redis and of the mailboxes, and the time between storing and publishing, may be apart."""
+"""How far the clocks of Redis and the mailboxes, and storing and publishing, may be apart."""
 
 MAX_FILLED = 5_000
 """Events that the database fills in at most; a device that missed more is better off with a fresh start."""
@@ -131,7 +131,7 @@ class Backlog:
 
 
 def _events_of(changed: dbapi_pb2.ChangedChat) -> Iterator[tuple[Message, str]]:
-    """What would have been published of a chat's changes, each with a name that is the same at every filling."""
+    """What would have been published of a chat's changes, each with a name that every filling gives it."""
     for message in changed.messages:
         yield notifications_pb2.MessageNew(message=message), message.message_id
     chat = changed.chat

@@ -155,7 +155,7 @@ class Hub:
         try:
             caught = await self._backlog.since(follower.user_id, follower.position)
         except Exception:
-            # Its cursor has not moved, so whatever comes next finds the gap again; the device is told nothing wrong.
+            # Its cursor has not moved, so its next connection finds the gap again.
             log.exception("a device could not be made whole after its Redis node came back")
             follower.release(follower.position)
             return

@@ -57,7 +57,7 @@ class _Request(msgspec.Struct, gc=False):
     method: str
     jsonrpc: str
     params: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    id: str | int | float | None | msgspec.UnsetType = msgspec.UNSET
+    id: str | int | float | msgspec.UnsetType | None = msgspec.UNSET
 
 
 _REQUEST = msgspec.json.Decoder(_Request)

@@ -1,6 +1,5 @@
 """The methods that the edge answers itself: the session's own, and the document of all."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from google.protobuf.json_format import ParseDict
@@ -11,7 +10,7 @@ from edge.calls import Caller, LocalCall
 from mesh.bus import EventId
 
 
-def local_methods(openrpc: Mapping[str, Any]) -> dict[str, LocalCall]:
+def local_methods(openrpc: dict[str, Any]) -> dict[str, LocalCall]:
     """The edge's own methods, by JSON-RPC name.
 
     Args:

@@ -1,6 +1,7 @@
 """The edge's table of methods and notifications, read out of the protos' options; pure.
 
-A team that annotates an RPC has it on the WebSocket, in the OpenRPC document and in the limits without a line here.
+A team that annotates an RPC has it on the WebSocket, in the OpenRPC document and in the limits
+without a line here.
 """
 
 from collections.abc import Iterable

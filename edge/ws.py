@@ -141,7 +141,9 @@ class _Socket:
 
     async def run(self) -> None:
         self._look_at_clock()
-        if not await self._authenticate_upgrade(self._connection.request.headers):
+        request = self._connection.request
+        assert request is not None  # noqa: S101  # the handshake is done
+        if not await self._authenticate_upgrade(request.headers):
             return
         async for frame in self._connection:
             if isinstance(frame, bytes):

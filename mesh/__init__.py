@@ -1,0 +1,1 @@
+"""The plumbing that every service shares; it knows no service."""

@@ -51,7 +51,9 @@ class Batcher(Generic[T, R]):
             Exception: what `flush` gave for this item.
         """
         if len(self._pending) >= self._max_pending:
-            raise ResourceExhausted("Too much is waiting to be written.", reason="OVERLOADED", retry_after_ms=200)
+            raise ResourceExhausted(
+                "Too much is waiting to be written.", reason="OVERLOADED", retry_after_ms=200
+            )
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._pending.append((item, call.current().deadline, future))
         if len(self._flushing) < self._concurrency:
@@ -63,7 +65,7 @@ class Batcher(Generic[T, R]):
             raise DeadlineExceeded("The call ran out of time while its batch was written.") from None
 
     def _start(self) -> None:
-        # An empty context: a batch belongs to no single caller, so it must not inherit one's user or deadline.
+        # An empty context: a batch belongs to no single caller, so it inherits nobody's user or deadline.
         task = asyncio.get_running_loop().create_task(self._run(), context=contextvars.Context())
         self._flushing.add(task)
 

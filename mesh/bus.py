@@ -1,8 +1,8 @@
-"""The real-time bus: one Redis Stream a user as the warm cache, PUB/SUB as the push. Never the source of truth.
+"""The real-time bus: a Redis Stream a user as the warm cache, PUB/SUB as the push. Never the source of truth.
 
-A stream's entry ids are `<epoch>-<n>`: the epoch is when the stream was born (µs), n counts its events 1, 2, 3 …
-So a reader sees by the numbers alone whether anything is missing, and a stream that was lost and began again
-has another epoch. Blocking reads of many streams are not used: they cost Redis time for each stream there is.
+A stream's entry ids are `<epoch>-<n>`: the epoch is when the stream was born (µs), n counts its events. So a
+reader sees by the numbers alone whether anything is missing, and a stream that was lost and began again has
+another epoch. Blocking reads of many streams are not used: they cost Redis time for each stream there is.
 """
 
 import asyncio
@@ -45,7 +45,8 @@ local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
 if #last > 0 then return last[1][1] .. '-' .. last[1][2][2] end
 local born = string.format('%.0f', time[1] * 1000000 + time[2])
 redis.call('SET', KEYS[2], born, 'NX')
-return redis.call('GET', KEYS[2]) .. '-0-' .. string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+local ms = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+return redis.call('GET', KEYS[2]) .. '-0-' .. ms
 """
 
 
@@ -160,7 +161,7 @@ class Bus:
 
     def node_of(self, user_id: str) -> int:
         """Index of the node that holds a user's stream and channel."""
-        return self._buckets.shard_of(user_id)
+        return self._buckets.node_of(user_id)
 
     async def ping(self) -> None:
         """Returns when every node answers.
@@ -200,7 +201,12 @@ class Bus:
         with translated():
             pipe = node.pipeline(transaction=False)
             for user_id, payload in events:
-                arguments = [payload, self._length, self._retention, channel_of(user_id)]
+                arguments: list[bytes | str | int] = [
+                    payload,
+                    self._length,
+                    self._retention,
+                    channel_of(user_id),
+                ]
                 await self._publish(keys=[_stream_of(user_id)], args=arguments, client=pipe)
             await pipe.execute()
 

@@ -67,7 +67,7 @@ def on_behalf_of(user: str) -> contextlib.AbstractContextManager[None]:
 
 
 def time_left() -> float:
-    """Seconds until the current call's deadline; infinity where it has none, below zero when it has passed."""
+    """Seconds until the current call's deadline; infinity without one, below zero when it has passed."""
     return _current.get().deadline - time.monotonic()
 
 

@@ -28,8 +28,8 @@ PREFIX = channel_of("").encode()
 class Feed:
     """Hears the channels of subscribed users and hands out what is pushed.
 
-    A user's entries are handed out in the order of publishing. What was published while a node's connection was
-    away is lost here: `resumed` tells whose it may concern, after their channels are subscribed again.
+    A user's entries are handed out in the order of publishing. What was published while a node's connection
+    was away is lost here: `resumed` tells whose it may concern, after their channels are subscribed again.
 
     Args:
         urls: Redis nodes, in node order, as the bus has them.
@@ -60,11 +60,11 @@ class Feed:
             Unavailable: the user's node is away; the subscription is made as soon as it is back, and told by
                 `resumed`.
         """
-        await self._nodes[self._buckets.shard_of(user_id)].subscribe(user_id)
+        await self._nodes[self._buckets.node_of(user_id)].subscribe(user_id)
 
     async def unsubscribe(self, user_id: str) -> None:
         """Hears no more of the user."""
-        await self._nodes[self._buckets.shard_of(user_id)].unsubscribe(user_id)
+        await self._nodes[self._buckets.node_of(user_id)].unsubscribe(user_id)
 
 
 class _NodeFeed:
@@ -109,9 +109,9 @@ class _NodeFeed:
             self._pause = min(self._pause * 2, 2.0)
 
     async def _listen(self) -> None:
-        connection = self._pool.make_connection()
+        connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
         try:
-            await connection.connect()
+            await connection.connect()  # type: ignore[no-untyped-call]
             await self._resubscribe(connection)
             while True:
                 self._handle(await self._next(connection))

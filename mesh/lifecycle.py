@@ -1,9 +1,9 @@
 """The one lifecycle of every process: settings, logs, gRPC server with health, readiness, signals, drain.
 
-    run(name, Settings, wire)
-      wire(settings, app)     builds the parts, serves and starts them through `app`
-      … SERVING as soon as every readiness check answers, NOT_SERVING whenever one fails …
-      SIGTERM or SIGINT       NOT_SERVING, `on_drain` hooks, server grace, background work cancelled, parts closed
+run(name, Settings, wire)
+  wire(settings, app)     builds the parts, serves and starts them through `app`
+  … SERVING as soon as every readiness check answers, NOT_SERVING whenever one fails …
+  SIGTERM or SIGINT       NOT_SERVING, `on_drain` hooks, server grace, background work cancelled, parts closed
 """
 
 import asyncio
@@ -80,7 +80,9 @@ class App:
     def _ended(self, task: asyncio.Task[None]) -> None:
         if task.cancelled() or self._stopping.is_set():
             return
-        log.error("background work ended; the process stops", work=self._tasks[task], exc_info=task.exception())
+        log.error(
+            "background work ended; the process stops", work=self._tasks[task], exc_info=task.exception()
+        )
         self._failed = True
         self._stopping.set()
 

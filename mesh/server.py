@@ -129,7 +129,8 @@ def check(request: Message) -> None:
 
 
 def _describe(violation: protovalidate.Violation) -> str:
-    path = ".".join(element.field_name for element in violation.proto.field.elements)
+    field = violation.proto.field
+    path = ".".join(element.field_name for element in field.elements) if field else "request"
     return f"{path}: {violation.proto.message}"
 
 

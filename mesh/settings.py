@@ -1,7 +1,7 @@
-"""Settings: one frozen class a service, from the environment; every problem is reported at once, by its variable's name."""
+"""Settings: one frozen class a service, from the environment; every problem is reported at once, by name."""
 
 import sys
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -23,8 +23,12 @@ class CommonSettings(BaseSettings):
         default="127.0.0.1:0",
         description="gRPC address of this process: host:port or unix:/path; port 0 picks a free one.",
     )
-    log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least level logged.")
-    log_format: str = Field(default="json", pattern="^(json|console)$", description="Lines for machines or for people.")
+    log_level: str = Field(
+        default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least level logged."
+    )
+    log_format: str = Field(
+        default="json", pattern="^(json|console)$", description="Lines for machines or for people."
+    )
     drain_seconds: float = Field(
         default=10.0, gt=0, description="How long a stopping process may finish what it has begun."
     )
@@ -34,9 +38,7 @@ class MongoSettings(BaseSettings):
     """Where the mailboxes are."""
 
     mongo_shards: Words = Field(min_length=1, description="MongoDB URIs, one a shard, in shard order.")
-    mesh_mongo_driver: str = Field(
-        default="motor", pattern="^(motor|pymongo)$", description="The asyncio driver: motor or pymongo."
-    )
+    mesh_mongo_driver: Literal["motor", "pymongo"] = Field(default="motor", description="The asyncio driver.")
 
 
 class AmqpSettings(BaseSettings):
@@ -52,7 +54,9 @@ class RedisSettings(BaseSettings):
     bus_retention_seconds: int = Field(
         default=86_400, gt=0, description="How long a user's stream outlives its last event."
     )
-    bus_stream_length: int = Field(default=1_000, gt=0, description="About how many events a user's stream keeps.")
+    bus_stream_length: int = Field(
+        default=1_000, gt=0, description="About how many events a user's stream keeps."
+    )
 
 
 T = TypeVar("T", bound=CommonSettings)

@@ -74,7 +74,7 @@ function follow() {
   const token = address.get('token');
   if (token !== null) {
     address.delete('token'); // it must not stay where it can be read or shared
-    history.replaceState(null, '', `${location.pathname}#${address}`);
+    history.replaceState(null, '', location.pathname + (address.size ? `#${address}` : ''));
     return signIn(token.trim());
   }
   if (model) show(address.get('chat') ?? '');
@@ -124,7 +124,7 @@ function renderStatus(state, connection) {
     if (byId('status').textContent === line.join('')) return;
     byId('status').replaceChildren(line[0], ...(line[1] ? [againButton(line[1])] : []));
   };
-  if (connection.name === 'online' || byId('status').textContent) write();
+  if (connection.name === 'online' || !navigator.onLine || byId('status').textContent) write();
   else statusTimer = setTimeout(write, STATUS_DELAY_MS);
 }
 
@@ -132,7 +132,8 @@ function renderStatus(state, connection) {
 function statusLine({ degraded }, { name, code, reason, transport }) {
   if (name === 'closed' && code === TOO_MANY_SESSIONS) return ['You are signed in in too many windows. ', 'Use this one'];
   if (name === 'closed') return [`The connection was refused${reason ? `: ${reason}` : ''}. `, 'Try again'];
-  if (name !== 'online') return [navigator.onLine ? 'Connecting…' : 'You are offline. Messages are sent when you are back.'];
+  if (!navigator.onLine) return ['You are offline. What you write is sent when you are back.'];
+  if (name !== 'online') return ['Connecting…'];
   if (degraded.length) return [`At the moment without ${degraded.map((part) => MISSING[part] ?? part).join(', ')}.`];
   return [transport === 'http' ? 'Connected without WebSocket: messages may take a little longer.' : ''];
 }
@@ -160,7 +161,7 @@ document.addEventListener('visibilitychange', () => {
   messenger?.wake();
   schedule();
 });
-addEventListener('online', () => messenger?.wake());
+addEventListener('online', () => (messenger?.wake(), schedule()));
 addEventListener('offline', schedule);
 
 // --- a new chat ------------------------------------------------------------------------------------------------------

@@ -64,8 +64,10 @@ export class ConversationView {
     this.#state = state;
     const chat = state.chats[this.#chatId];
     byId('nothing-open').hidden = Boolean(this.#chatId);
+    const appears = byId('chat').hidden && chat;
     byId('chat').hidden = !chat;
     if (!chat) return;
+    if (appears) this.#fit(); // what is hidden has no height
     this.#renderHead(chat);
     this.#renderState(state, failure);
     const isUnread = unread(state, this.#chatId) > 0;

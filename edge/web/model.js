@@ -3,9 +3,10 @@
  * No DOM. Keeps drafts and unsent messages in `storage`, so that a reload loses neither.
  */
 
-import { initialState, reduce } from './store.js';
+import { initialState, reduce, unread } from './store.js';
 
 const HISTORY_PAGE = 50;
+const MAX_PAGE = 100;
 const CHATS_PAGE = 30;
 
 export class Model {
@@ -131,7 +132,9 @@ export class Model {
   }
 
   #loadHistory(chatId, before) {
-    const params = { chat_id: chatId, limit: HISTORY_PAGE, ...(before && { before }) };
+    const news = this.#state.chats[chatId] && !before ? unread(this.#state, chatId) : 0;
+    const limit = Math.min(MAX_PAGE, HISTORY_PAGE + news); // with what has been read already above the new
+    const params = { chat_id: chatId, limit, ...(before && { before }) };
     return this.#load(chatId, 'messages.history', params, (result) => ({ type: 'history', chat_id: chatId, before, ...result }));
   }
 

@@ -113,12 +113,14 @@ const GROUP_MS = 5 * 60_000;
 /**
  * A conversation as rows, oldest first: `{kind: 'day'|'new'|'message', key, ...}`. A message row has `message`, `status`,
  * and `first`/`last` of a group (same sender, minutes apart). The key of an own message is the same before and after it
- * was accepted. `newAfter`: the line "new messages" stands before the first incoming message beyond this id.
+ * was accepted. `newAfter`: the line "new messages" stands before the first incoming message beyond this id, once
+ * the messages are loaded back to there.
  */
 export function conversation(state, chatId, { newAfter = null } = {}) {
   const pending = pendingOf(state, chatId).map((message) => ({ ...message, sender_id: state.me }));
   const messages = [...(state.messages[chatId] ?? []), ...pending];
-  const firstNew = newAfter === null ? null : messages.find((m) => m.sender_id !== state.me && m.message_id > newAfter);
+  const reached = newAfter !== null && (!state.history[chatId]?.hasMore || messages[0]?.message_id <= newAfter);
+  const firstNew = reached ? messages.find((m) => m.sender_id !== state.me && m.message_id > newAfter) : null;
   const rows = [];
   let previous = null;
   for (const message of messages) {

@@ -1,0 +1,20 @@
+"""What an aggregator process can be told."""
+
+from pydantic import Field
+
+from mesh.settings import CommonSettings
+
+
+class Settings(CommonSettings):
+    """The aggregator: business rules over the other services."""
+
+    dbapi_address: str = Field(description="gRPC target of dbapi.")
+    profiles_address: str = Field(
+        default="", description="gRPC target of the profiles service; dbapi's by default."
+    )
+    items_address: str = Field(
+        default="", description="gRPC target of the items service; dbapi's by default."
+    )
+    optional_seconds: float = Field(
+        default=0.15, gt=0, description="What an optional part may cost an answer, in seconds."
+    )

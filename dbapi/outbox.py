@@ -1,0 +1,113 @@
+"""Publishes what the outbox holds: at once after the write, and by the relay what was not confirmed.
+
+Nothing between the write and the confirm can lose an event: its mark stays in the mailbox until the broker
+has confirmed it. An event may be published twice; consumers are idempotent.
+"""
+
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import Sequence
+from datetime import timedelta
+
+import structlog
+
+from dbapi.events import event_of, exchange_of
+from mesh.amqp import Publisher
+from mesh.errors import MessengerError
+from mesh.mailbox.model import OutboxEntry
+from mesh.mailbox.store import Outbox
+
+log = structlog.get_logger()
+
+MAX_EVENTS = 256
+"""Events in one AMQP message."""
+
+MAX_WAITING = 20_000
+"""Entries kept for publishing; beyond it they are left to the relay."""
+
+
+async def publish(entries: Sequence[OutboxEntry], publisher: Publisher, outbox: Outbox) -> None:
+    """Publishes entries, one body an exchange, and clears the marks of what was confirmed.
+
+    Raises:
+        MessengerError: the broker did not confirm; the marks stay.
+    """
+    by_exchange: dict[str, list[OutboxEntry]] = defaultdict(list)
+    for entry in entries:
+        by_exchange[exchange_of(entry)].append(entry)
+    for exchange, group in by_exchange.items():
+        await publisher.publish(exchange, "", [event_of(entry) for entry in group])
+        await outbox.confirm([entry.ref for entry in group])
+
+
+class Announcer:
+    """Publishes fresh entries in the background, as many at once as came while the last were under way.
+
+    Args:
+        outbox: where their marks are.
+        publisher: to RabbitMQ.
+    """
+
+    def __init__(self, outbox: Outbox, publisher: Publisher) -> None:
+        self._outbox = outbox
+        self._publisher = publisher
+        self._waiting: deque[OutboxEntry] = deque()
+        self._woken = asyncio.Event()
+
+    def announce(self, entries: Sequence[OutboxEntry]) -> None:
+        """Takes entries whose write has just been answered; never blocks, never fails."""
+        room = MAX_WAITING - len(self._waiting)
+        self._waiting.extend(entries[:room])
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Publishes until cancelled."""
+        while True:
+            await self._woken.wait()
+            self._woken.clear()
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Publishes what waits; what fails is left to the relay."""
+        while self._waiting:
+            batch = [self._waiting.popleft() for _ in range(min(MAX_EVENTS, len(self._waiting)))]
+            try:
+                await publish(batch, self._publisher, self._outbox)
+            except MessengerError as error:
+                log.warning("events are left to the relay", events=len(batch), cause=error.detail)
+
+
+class Relay:
+    """Publishes again what has kept its mark for too long.
+
+    Args:
+        outbox: the mailboxes' outbox.
+        publisher: to RabbitMQ.
+        after: age of an entry that is taken for lost.
+        every: pause between two looks, seconds.
+    """
+
+    def __init__(self, outbox: Outbox, publisher: Publisher, *, after: timedelta, every: float) -> None:
+        self._outbox = outbox
+        self._publisher = publisher
+        self._after = after
+        self._every = every
+
+    async def run(self) -> None:
+        """Looks until cancelled."""
+        while True:
+            await asyncio.sleep(self._every)
+            if self._publisher.is_ready:
+                await asyncio.gather(*(self._visit(shard) for shard in range(self._outbox.shard_count)))
+
+    async def _visit(self, shard: int) -> None:
+        first = None
+        try:
+            while entries := await self._outbox.due(shard, self._after, MAX_EVENTS):
+                if entries[0].ref == first:
+                    return  # its mark could not be cleared; not again before the next look
+                first = entries[0].ref
+                await publish(entries, self._publisher, self._outbox)
+                log.info("relayed events", shard=shard, events=len(entries))
+        except MessengerError as error:
+            log.warning("the relay could not empty an outbox", shard=shard, cause=error.detail)

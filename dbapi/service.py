@@ -1,0 +1,139 @@
+"""MailboxService: gRPC around the mailbox store."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import grpc
+from messenger.dbapi.v1 import dbapi_pb2, dbapi_pb2_grpc
+
+from dbapi.events import entry_of
+from dbapi.outbox import Announcer
+from mesh.batching import Batcher
+from mesh.errors import Internal, MessengerError
+from mesh.mailbox.model import (
+    Appended,
+    NewMessage,
+    OutboxEntry,
+    OutboxRef,
+    StoredChat,
+    opened_ref,
+    read_ref,
+)
+from mesh.mailbox.store import MailboxStore
+from mesh.wire import chat_to_proto, message_to_proto, to_datetime
+
+Context: TypeAlias = grpc.aio.ServicerContext
+
+
+class MailboxService(dbapi_pb2_grpc.MailboxServiceServicer):
+    """Mailboxes over gRPC. Appends of concurrent calls share the store's writes.
+
+    Args:
+        store: the mailboxes.
+        announcer: publishes the events of what was written.
+    """
+
+    def __init__(self, store: MailboxStore, announcer: Announcer) -> None:
+        self._store = store
+        self._announcer = announcer
+        self._appends: Batcher[NewMessage, Appended] = Batcher(self._append)
+
+    async def OpenChat(
+        self, request: dbapi_pb2.OpenChatRequest, context: Context
+    ) -> dbapi_pb2.OpenChatResponse:
+        """Opens a chat for its owner."""
+        opened = await self._store.open_chat(request.owner_id, request.peer_id, request.item_id)
+        if opened.created:
+            self._announcer.announce([_entry(opened.chat, opened_ref(opened.chat))])
+        return dbapi_pb2.OpenChatResponse(chat=chat_to_proto(opened.chat))
+
+    async def AppendMessages(
+        self, request: dbapi_pb2.AppendMessagesRequest, context: Context
+    ) -> dbapi_pb2.AppendMessagesResponse:
+        """Appends messages to their senders' mailboxes, one result an item."""
+        items = [
+            NewMessage(
+                owner=message.owner_id,
+                chat_id=message.chat_id,
+                text=message.text,
+                client_msg_id=message.client_msg_id,
+            )
+            for message in request.messages
+        ]
+        outcomes = await asyncio.gather(*map(self._appends.submit, items), return_exceptions=True)
+        return dbapi_pb2.AppendMessagesResponse(results=[_result(outcome) for outcome in outcomes])
+
+    async def GetChat(self, request: dbapi_pb2.GetChatRequest, context: Context) -> dbapi_pb2.GetChatResponse:
+        """One chat of its owner."""
+        [found] = await self._store.get_chats([(request.owner_id, request.chat_id)])
+        if isinstance(found, MessengerError):
+            raise found
+        return dbapi_pb2.GetChatResponse(chat=chat_to_proto(found))
+
+    async def ListChats(
+        self, request: dbapi_pb2.ListChatsRequest, context: Context
+    ) -> dbapi_pb2.ListChatsResponse:
+        """A page of the owner's chats."""
+        page = await self._store.list_chats(request.owner_id, request.cursor, request.limit)
+        return dbapi_pb2.ListChatsResponse(
+            chats=[chat_to_proto(chat) for chat in page.chats], next_cursor=page.next_cursor
+        )
+
+    async def GetHistory(
+        self, request: dbapi_pb2.GetHistoryRequest, context: Context
+    ) -> dbapi_pb2.GetHistoryResponse:
+        """A page of one chat's messages."""
+        page = await self._store.history(
+            request.owner_id,
+            request.chat_id,
+            before=request.before,
+            after=request.after,
+            limit=request.limit,
+        )
+        messages = [message_to_proto(message) for message in page.messages]
+        return dbapi_pb2.GetHistoryResponse(messages=messages, has_more=page.has_more)
+
+    async def MarkRead(
+        self, request: dbapi_pb2.MarkReadRequest, context: Context
+    ) -> dbapi_pb2.MarkReadResponse:
+        """Moves the owner's read pointer."""
+        moved = await self._store.mark_read(request.owner_id, request.chat_id, request.up_to)
+        if moved.moved:
+            self._announcer.announce([_entry(moved.chat, read_ref(moved.chat))])
+        return dbapi_pb2.MarkReadResponse(chat=chat_to_proto(moved.chat), moved=moved.moved)
+
+    async def ListChanges(
+        self, request: dbapi_pb2.ListChangesRequest, context: Context
+    ) -> dbapi_pb2.ListChangesResponse:
+        """What changed in a mailbox since a time."""
+        page = await self._store.changes(request.owner_id, to_datetime(request.since), request.page_token)
+        changed = [
+            dbapi_pb2.ChangedChat(
+                chat=chat_to_proto(chat.chat),
+                messages=[message_to_proto(message) for message in chat.messages],
+            )
+            for chat in page.chats
+        ]
+        return dbapi_pb2.ListChangesResponse(chats=changed, next_page_token=page.next_page_token)
+
+    async def _append(self, items: Sequence[NewMessage]) -> Sequence[Appended | Exception]:
+        outcomes = await self._store.append_own(items)
+        # A duplicate's event was announced by the first call, or is the relay's to publish.
+        fresh = [one.message for one in outcomes if isinstance(one, Appended) and not one.duplicate]
+        self._announcer.announce([entry_of(message) for message in fresh])
+        return outcomes
+
+
+def _entry(chat: StoredChat, ref: OutboxRef) -> OutboxEntry:
+    return OutboxEntry(ref=ref, at=chat.touched_at, peer_id=chat.peer_id, item_id=chat.item_id)
+
+
+def _result(outcome: Appended | BaseException) -> dbapi_pb2.AppendResult:
+    if isinstance(outcome, Appended):
+        appended = dbapi_pb2.Appended(message=message_to_proto(outcome.message), duplicate=outcome.duplicate)
+        return dbapi_pb2.AppendResult(appended=appended)
+    error = outcome if isinstance(outcome, MessengerError) else Internal("Something went wrong here.")
+    return dbapi_pb2.AppendResult(
+        error=dbapi_pb2.AppendError(code=error.code.value[0], reason=error.reason, detail=error.detail)
+    )

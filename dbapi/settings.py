@@ -1,0 +1,16 @@
+"""What a dbapi process can be told."""
+
+from pydantic import Field
+
+from mesh.settings import AmqpSettings, CommonSettings, MongoSettings
+
+
+class Settings(CommonSettings, MongoSettings, AmqpSettings):
+    """dbapi: the wrapper over the mailboxes."""
+
+    relay_after_seconds: float = Field(
+        default=5.0, gt=0, description="Age at which an unconfirmed event is published again."
+    )
+    relay_every_seconds: float = Field(
+        default=1.0, gt=0, description="How often the relay looks for such events."
+    )

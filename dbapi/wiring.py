@@ -1,0 +1,39 @@
+"""Puts dbapi together; the only place that names its concrete parts."""
+
+from datetime import timedelta
+
+from messenger.dbapi.v1 import dbapi_pb2_grpc
+from messenger.items.v1 import items_pb2_grpc
+from messenger.profiles.v1 import profiles_pb2_grpc
+
+from dbapi.directory import ItemsService, ProfilesService
+from dbapi.outbox import Announcer, Relay
+from dbapi.service import MailboxService
+from dbapi.settings import Settings
+from mesh import call
+from mesh.amqp import Publisher, Topology
+from mesh.lifecycle import App
+from mesh.mailbox.mongo import MongoMailbox
+from mesh.mailbox.readiness import MailboxReadiness
+
+
+async def wire(settings: Settings, app: App) -> None:
+    """Builds and starts dbapi's parts."""
+    store = MongoMailbox(settings.mongo_shards, driver=settings.mesh_mongo_driver, time_left=call.time_left)
+    app.stack.push_async_callback(store.aclose)
+    publisher = await app.stack.enter_async_context(Publisher(settings.amqp_url, Topology(), name="dbapi"))
+
+    announcer = Announcer(store, publisher)
+    relay = Relay(
+        store,
+        publisher,
+        after=timedelta(seconds=settings.relay_after_seconds),
+        every=settings.relay_every_seconds,
+    )
+    app.serve(dbapi_pb2_grpc.add_MailboxServiceServicer_to_server, MailboxService(store, announcer))
+    app.serve(profiles_pb2_grpc.add_ProfilesServiceServicer_to_server, ProfilesService())
+    app.serve(items_pb2_grpc.add_ItemsServiceServicer_to_server, ItemsService())
+    app.background(announcer.run(), "announcer")
+    app.background(relay.run(), "relay")
+    app.check("mailbox", MailboxReadiness(store))
+    app.on_drain(announcer.flush)

@@ -1,0 +1,12 @@
+"""What a dbstore process can be told."""
+
+from pydantic import Field
+
+from mesh.settings import AmqpSettings, CommonSettings, MongoSettings, RedisSettings
+
+
+class Settings(CommonSettings, MongoSettings, AmqpSettings, RedisSettings):
+    """dbstore: carries events over into the peer's mailbox, and onto the bus."""
+
+    prefetch: int = Field(default=256, gt=0, description="AMQP messages taken before the first is settled.")
+    concurrency: int = Field(default=2, gt=0, description="Batches of events worked on at once.")

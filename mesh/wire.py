@@ -1,0 +1,51 @@
+"""Between what the mailbox holds and what the protos carry."""
+
+from datetime import UTC, datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from messenger.common.v1 import types_pb2
+
+from mesh.mailbox.model import StoredChat, StoredMessage
+
+
+def to_timestamp(time: datetime) -> Timestamp:
+    """The protobuf form of an aware time."""
+    stamp = Timestamp()
+    stamp.FromDatetime(time)
+    return stamp
+
+
+def to_datetime(stamp: Timestamp) -> datetime:
+    """The aware UTC form of a protobuf time."""
+    return stamp.ToDatetime(UTC)
+
+
+def message_to_proto(message: StoredMessage) -> types_pb2.Message:
+    """A message as its mailbox's owner may see it."""
+    return types_pb2.Message(
+        message_id=message.message_id,
+        chat_id=message.chat_id,
+        sender_id=message.sender_id,
+        seq=message.seq,
+        text=message.text,
+        client_msg_id=message.client_msg_id or None,
+        created_at=to_timestamp(message.created_at),
+        edited_at=to_timestamp(message.edited_at) if message.edited_at else None,
+        deleted=message.deleted or None,
+    )
+
+
+def chat_to_proto(chat: StoredChat) -> types_pb2.Chat:
+    """A chat as its owner may see it, with the bare ids of peer and item."""
+    return types_pb2.Chat(
+        chat_id=chat.chat_id,
+        peer=types_pb2.Peer(user_id=chat.peer_id),
+        item=types_pb2.Item(item_id=chat.item_id) if chat.item_id else None,
+        last_message=message_to_proto(chat.last) if chat.last else None,
+        unread=chat.unread,
+        seq=chat.seq,
+        read_up_to=chat.read_up_to or None,
+        peer_read_up_to=chat.peer_read_up_to or None,
+        peer_delivered_up_to=chat.peer_delivered_up_to or None,
+        updated_at=to_timestamp(chat.activity or chat.touched_at),
+    )
