@@ -1,0 +1,66 @@
+"""Between protobuf messages and what the rules know."""
+
+from messenger.antispam.v1 import antispam_pb2
+from messenger.events.v1.queue_pb2 import MessageAccepted
+
+from antispam.verdict import Candidate, Decision, Verdict
+
+_TO_PROTO = {
+    Decision.PASS: antispam_pb2.DECISION_PASS,
+    Decision.REJECT: antispam_pb2.DECISION_REJECT,
+    Decision.UNCHECKED: antispam_pb2.DECISION_UNCHECKED,
+}
+_FROM_PROTO = {number: decision for decision, number in _TO_PROTO.items()}
+
+
+def candidate_of_event(accepted: MessageAccepted) -> Candidate:
+    """The message that an event tells of."""
+    message = accepted.message
+    return Candidate(
+        message_id=message.message_id,
+        chat_id=message.chat_id,
+        sender_id=message.sender_id,
+        receiver_id=accepted.receiver_id,
+        text=message.text,
+        created_at=message.created_at.ToMilliseconds(),
+    )
+
+
+def candidate_of_request(candidate: antispam_pb2.Candidate) -> Candidate:
+    """The message that somebody asks about."""
+    return Candidate(
+        message_id=candidate.message_id,
+        chat_id=candidate.chat_id,
+        sender_id=candidate.sender_id,
+        receiver_id=candidate.receiver_id,
+        text=candidate.text,
+        created_at=candidate.created_at.ToMilliseconds(),
+    )
+
+
+def candidate_to_proto(candidate: Candidate) -> antispam_pb2.Candidate:
+    """The message as another checker is asked about it."""
+    proto = antispam_pb2.Candidate(
+        message_id=candidate.message_id,
+        chat_id=candidate.chat_id,
+        sender_id=candidate.sender_id,
+        receiver_id=candidate.receiver_id,
+        text=candidate.text,
+    )
+    proto.created_at.FromMilliseconds(candidate.created_at)
+    return proto
+
+
+def verdict_to_proto(verdict: Verdict) -> antispam_pb2.Verdict:
+    """The verdict as it travels."""
+    return antispam_pb2.Verdict(
+        decision=_TO_PROTO[verdict.decision], checker=verdict.checker, reason=verdict.reason
+    )
+
+
+def verdict_of(verdict: antispam_pb2.Verdict, checker: str) -> Verdict:
+    """Another checker's verdict; a decision that this code does not know counts as none."""
+    decision = _FROM_PROTO.get(verdict.decision, Decision.UNCHECKED)
+    if decision is Decision.PASS:
+        return Verdict(decision=decision)
+    return Verdict(decision=decision, checker=verdict.checker or checker, reason=verdict.reason)

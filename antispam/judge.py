@@ -1,0 +1,63 @@
+"""Asks all checkers side by side under one budget. What they do not answer in time stays unchecked."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol
+
+import structlog
+
+from antispam.verdict import Candidate, Verdict, merge, unchecked
+
+log = structlog.get_logger()
+
+
+class Checker(Protocol):
+    """Judges messages, here or elsewhere.
+
+    Attributes:
+        name: in verdicts and logs.
+    """
+
+    name: str
+
+    async def check(self, candidates: Sequence[Candidate]) -> Sequence[Verdict]:
+        """One verdict a candidate, in order. It is cancelled when the budget is spent."""
+
+
+class Judge:
+    """All checkers as one.
+
+    Args:
+        checkers: asked side by side.
+        budget: seconds for all that is judged in one call.
+    """
+
+    def __init__(self, checkers: Sequence[Checker], *, budget: float = 0.15) -> None:
+        self._checkers = checkers
+        self._budget = budget
+
+    async def judge(self, candidates: Sequence[Candidate]) -> list[Verdict]:
+        """One verdict a candidate, in order, within the budget; never raises."""
+        if not candidates:
+            return []
+        tasks = [asyncio.create_task(self._ask(checker, candidates)) for checker in self._checkers]
+        try:
+            _, late = await asyncio.wait(tasks, timeout=self._budget)
+        finally:
+            for task in tasks:
+                task.cancel()
+        answers = [
+            [unchecked(checker.name, "OUT_OF_TIME")] * len(candidates) if task in late else task.result()
+            for checker, task in zip(self._checkers, tasks, strict=True)
+        ]
+        return [merge(verdicts) for verdicts in zip(*answers, strict=True)]
+
+    async def _ask(self, checker: Checker, candidates: Sequence[Candidate]) -> Sequence[Verdict]:
+        try:
+            verdicts = await checker.check(candidates)
+            if len(verdicts) == len(candidates):
+                return verdicts
+            log.error("checker gave another number of verdicts", checker=checker.name)
+        except Exception:  # a broken checker must not stop the mail
+            log.exception("checker failed", checker=checker.name)
+        return [unchecked(checker.name, "CHECKER_FAILED")] * len(candidates)

@@ -1,0 +1,63 @@
+"""Puts antispam together; the only place that names its concrete parts."""
+
+from messenger.antispam.v1.antispam_pb2_grpc import CheckerServiceStub, add_CheckerServiceServicer_to_server
+
+from antispam.checkers.blocklist import Blocklist
+from antispam.checkers.flood import Flood
+from antispam.checkers.links import Links
+from antispam.checkers.near_duplicate import NearDuplicate
+from antispam.consumer import Antispam
+from antispam.judge import Judge
+from antispam.rules import Rules
+from antispam.service import CheckerService
+from antispam.settings import Settings
+from antispam.teams import TeamChecker
+from mesh.amqp import MESSAGES, Consumer, Publisher
+from mesh.channel import Channel
+from mesh.lifecycle import App
+
+
+def rules(settings: Settings) -> Rules:
+    """The own rules, as the settings want them."""
+    return Rules(
+        [
+            Blocklist(senders=settings.blocked_senders, words=settings.blocked_words),
+            Links(
+                blocked_domains=settings.blocked_domains,
+                max_links=settings.links_max,
+                max_contacts=settings.contacts_max,
+            ),
+            Flood(
+                messages=settings.flood_messages,
+                receivers=settings.flood_peers,
+                window=settings.flood_window,
+            ),
+            NearDuplicate(
+                receivers=settings.duplicate_receivers,
+                length=settings.duplicate_length,
+                window=settings.duplicate_window,
+            ),
+        ]
+    )
+
+
+async def wire(settings: Settings, app: App) -> None:
+    """Builds and starts antispam's parts."""
+    enter = app.stack.enter_async_context
+    budget = settings.antispam_budget_ms / 1000
+    own = rules(settings)
+    teams = [
+        TeamChecker(address, CheckerServiceStub(await enter(Channel(address))).Check, budget=budget)
+        for address in settings.antispam_checkers
+    ]
+    topology = settings.topology()
+    publisher = await enter(Publisher(settings.amqp_url, topology, name="antispam"))
+    handler = Antispam(Judge([own, *teams], budget=budget), publisher)
+    consumer = Consumer(
+        settings.amqp_url, topology, MESSAGES, handler, publisher, drain_timeout=settings.drain_seconds
+    )
+
+    app.serve(add_CheckerServiceServicer_to_server, CheckerService(Judge([own], budget=budget)))
+    app.check("publisher", publisher.ready)
+    app.check("consumer", consumer.ready)
+    await enter(consumer)

@@ -1,0 +1,72 @@
+"""The way up the ladder and what headers mean, without a broker."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from messenger.events.v1.queue_pb2 import Event, ReadAdvanced
+
+from mesh.amqp import DONE, PARKED, RETRY, Delivery, Outcome, Park, Retry, Topology
+from mesh.amqp.delivery import UnreadableError, decode, describe, encode, plan
+
+TOPOLOGY = Topology()
+outcomes = st.lists(
+    st.one_of(st.just(DONE), st.builds(Retry, st.sampled_from("ab")), st.builds(Park, st.sampled_from("ab")))
+)
+
+
+def events(count: int) -> list[Event]:
+    """Events told apart by their number."""
+    return [Event(read_advanced=ReadAdvanced(chat_id=f"{n}")) for n in range(count)]
+
+
+def test_rungs() -> None:
+    """1 s, 10 s, 60 s, and 60 s again until the attempts are used up."""
+    assert [TOPOLOGY.rung(attempt) for attempt in range(1, 12)] == ["1s", "10s", *["60s"] * 7, "", ""]
+
+
+@given(outcomes, st.integers(1, 12))
+def test_every_event_goes_exactly_one_way(given_outcomes: list[Outcome], attempt: int) -> None:
+    """Each event but a done one is published once: up the ladder while attempts are left, else parked."""
+    batch = events(len(given_outcomes))
+    steps = plan(Delivery(attempt=attempt, traceparent="t"), batch, given_outcomes, TOPOLOGY)
+    gone = sorted(event.read_advanced.chat_id for step in steps for event in step.events)
+    assert gone == sorted(f"{n}" for n, outcome in enumerate(given_outcomes) if outcome != DONE)
+    for step in steps:
+        assert step.headers["traceparent"] == "t"
+        assert step.headers["cause"] in ("a", "b")
+        if step.exchange == RETRY:
+            assert (step.headers["attempt"], step.routing_key) == (attempt + 1, TOPOLOGY.rung(attempt))
+        else:
+            assert (step.exchange, step.headers["attempt"]) == (PARKED, attempt)
+        for event in step.events:
+            outcome = given_outcomes[int(event.read_advanced.chat_id)]
+            assert (step.exchange == PARKED) == (
+                isinstance(outcome, Park) or attempt >= TOPOLOGY.max_attempts
+            )
+
+
+@given(st.binary(max_size=50))
+def test_any_body_is_read_or_refused(body: bytes) -> None:
+    """No bytes at all can raise anything but the one error that parks them."""
+    try:
+        decode(body)
+    except UnreadableError as error:
+        assert "EventBatch" in str(error)  # noqa: PT017  # some bodies are fine
+
+
+def test_round_trip() -> None:
+    """What is encoded is read back; another version is not."""
+    assert decode(encode(events(3))) == events(3)
+    with pytest.raises(UnreadableError, match="version 2"):
+        decode(b"\x08\x02")
+
+
+def test_headers() -> None:
+    """Attempt, cause and trace are read; odd ones count as a first attempt; other deaths are no expiry."""
+    death = {"queue": "messages", "reason": "expired", "count": 1}
+    assert describe(
+        {"attempt": 3, "cause": "c", "traceparent": "t", "x-death": [death]}, TOPOLOGY
+    ) == Delivery(attempt=3, cause="c", traceparent="t", expired=True)
+    assert describe({"attempt": "many", "x-death": "none"}, TOPOLOGY) == Delivery()
+    assert describe({"attempt": -1, "x-death": [{**death, "queue": "retry.1s"}]}, TOPOLOGY) == Delivery()
+    assert describe({"x-death": [{**death, "reason": "delivery_limit"}]}, TOPOLOGY) == Delivery()
