@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -96,14 +97,17 @@ def test_one_program_stops_and_starts(small: Stack) -> None:
 
 
 def test_killed_program_is_started_again(small: Stack) -> None:
-    """A program that was killed comes back by itself, as another process."""
+    """A program that was killed, even long after its start, comes back by itself as another process."""
     up(small)
-    before = {row.name: row.pid for row in small.status()}
-    with watched([before["redis-0"]]) as process:
+    supervisor = Supervisor(small.settings.directory)
+    while (before := supervisor.processes()["redis-0"]).state != "RUNNING":  # for a second it is STARTING
+        assert before.running
+        time.sleep(0.05)
+    with watched([before.pid]) as process:
         small.signal("redis-0", "KILL")
         await_end(process)
-    small.await_restart("redis-0", before["redis-0"])
-    assert {row.name: row.pid for row in small.status()}["redis-0"] not in {0, before["redis-0"]}
+    small.await_restart("redis-0", before.pid)
+    assert {row.name: row.pid for row in small.status()}["redis-0"] not in {0, before.pid}
 
 
 def test_unknown_program_is_named_with_those_there_are(small: Stack) -> None:
