@@ -1,0 +1,325 @@
+"""What only real shards can show: crashes between two steps, dead and hanging shards, the cost of calls."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from mesh.errors import DeadlineExceeded, MessengerError, Unavailable
+from mesh.mailbox import documents
+from mesh.mailbox.model import OutboxKind
+from mesh.mailbox.mongo import MongoMailbox
+from tests.mailbox.support import (
+    Commands,
+    Mongod,
+    Shards,
+    appended,
+    chat_of,
+    copy_for_peer,
+    deliver,
+    failed,
+    send,
+    text_message,
+    unique,
+    user_on,
+    whole_log,
+)
+
+Make = Callable[..., MongoMailbox]
+WITHIN_S = 3.0  # the store's own bound of 2 s, and some for a busy machine
+
+
+async def opened_on(store: MongoMailbox, shard: int, peer_shard: int | None = None) -> tuple[str, str, str]:
+    """Two people of these shards and the chat that the first has opened."""
+    owner = user_on(store, shard)
+    peer = user_on(store, shard if peer_shard is None else peer_shard)
+    return owner, peer, (await store.open_chat(owner, peer)).chat.chat_id
+
+
+@contextmanager
+def crash_before_fold(shards: Shards, shard: int, owner: str, chat_id: str) -> Iterator[None]:
+    """What is appended within stays in the log, and the chat as it was: the process died between the two."""
+    chats, query = shards.raw(shard, "chats"), {"_id": documents.chat_key(owner, chat_id)}
+    before = chats.find_one(query)
+    yield
+    chats.delete_one(query)
+    if before:
+        chats.insert_one(before)
+
+
+# Crashes
+
+
+async def test_a_repeated_send_repairs_its_fold(mongo: Make, shards: Shards) -> None:
+    """Stored and not folded: the client repeats itself to another process, and the chat is whole."""
+    ann, _, chat_id = await opened_on(mongo(), 0)
+    message = text_message(ann, chat_id)
+    with crash_before_fold(shards, 0, ann, chat_id):
+        await mongo().append_own([message])
+    store = mongo()
+    assert (await chat_of(store, ann, chat_id)).last is None
+    (result,) = await store.append_own([message])
+    assert appended(result).duplicate
+    chat = await chat_of(store, ann, chat_id)
+    assert (chat.seq, chat.last) == (1, appended(result).message)
+
+
+async def test_a_redelivery_repairs_its_fold(mongo: Make, shards: Shards) -> None:
+    """Stored and not folded, the chat not even there: the queue delivers again, and the chat is whole."""
+    ann, bob, chat_id = await opened_on(mongo(), 0)
+    messages = await send(mongo(), ann, chat_id, "1", "2")
+    shards.raw(0, "chats").delete_one({"_id": documents.chat_key(bob, chat_id)})
+    with crash_before_fold(shards, 0, bob, chat_id):
+        await deliver(mongo(), *messages)
+    store = mongo()
+    assert isinstance((await store.get_chats([(bob, chat_id)]))[0], MessengerError)
+    again = await store.append_incoming([copy_for_peer(message) for message in messages])
+    assert [appended(result).duplicate for result in again] == [True, True]
+    chat = await chat_of(store, bob, chat_id)
+    assert (chat.seq, chat.unread, chat.peer_id) == (2, 2, ann)
+
+
+async def test_the_next_message_repairs_the_fold(mongo: Make, shards: Shards) -> None:
+    """A log that is ahead of its chat is appended to without a hole, and its counts come along."""
+    ann, bob, chat_id = await opened_on(mongo(), 0)
+    first, second = await send(mongo(), ann, chat_id, "1", "2")
+    with crash_before_fold(shards, 0, bob, chat_id):
+        await deliver(mongo(), first)
+    store = mongo()
+    (received,) = await deliver(store, second)
+    chat = await chat_of(store, bob, chat_id)
+    assert (received.seq, chat.seq, chat.unread) == (2, 2, 2)
+
+
+async def test_the_relay_repairs_the_fold(mongo: Make, shards: Shards) -> None:
+    """Where nobody repeats anything, what is due for publishing is folded first."""
+    ann, _, chat_id = await opened_on(mongo(), 0)
+    with crash_before_fold(shards, 0, ann, chat_id):
+        await send(mongo(), ann, chat_id, "hello")
+    store = mongo()
+    entries = await store.due(0, timedelta(0), 10_000)
+    assert OutboxKind.MESSAGE in {one.ref.kind for one in entries if one.ref.owner == ann}
+    assert (await chat_of(store, ann, chat_id)).seq == 1
+
+
+async def test_marking_counts_the_log_and_not_the_chat(mongo: Make, shards: Shards) -> None:
+    """A pointer that is set while the fold is missing still leaves the exact count."""
+    ann, bob, chat_id = await opened_on(mongo(), 0)
+    first, second, third = await send(mongo(), ann, chat_id, "1", "2", "3")
+    await deliver(mongo(), first)
+    with crash_before_fold(shards, 0, bob, chat_id):
+        await deliver(mongo(), second, third)
+    marked = await mongo().mark_read(bob, chat_id, second.message_id)
+    assert (marked.chat.unread, marked.chat.seq) == (1, 3)
+
+
+async def test_a_forgetful_process_appends_right(mongo: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logs that fell out of memory, even within a call, cost reads and nothing else."""
+    monkeypatch.setattr("mesh.mailbox.sharded.KNOWN_LOGS", 1)
+    store = mongo()
+    chats = [await opened_on(store, 0) for _ in range(3)]
+    for _ in range(2):
+        await store.append_own([text_message(ann, chat_id) for ann, _, chat_id in chats * 2])
+    for ann, _, chat_id in chats:
+        assert [message.seq for message in await whole_log(store, ann, chat_id)] == [1, 2, 3, 4]
+
+
+# Costs
+
+
+async def test_appending_many_costs_two_commands(mongo: Make) -> None:
+    """Sixteen messages to sixteen chats of a shard, heads in memory: one insert, one update."""
+    commands = Commands()
+    store = mongo(listeners=[commands])
+    chats = [await opened_on(store, 0) for _ in range(16)]
+    await store.append_own([text_message(ann, chat_id) for ann, _, chat_id in chats])
+    commands.names.clear()
+    results = await store.append_own([text_message(ann, chat_id) for ann, _, chat_id in chats])
+    assert [appended(result).message.seq for result in results] == [2] * 16
+    assert commands.names == ["insert", "update"]
+
+
+async def test_appending_to_unknown_chats_costs_one_read_more(mongo: Make) -> None:
+    """A process that has just started learns all heads of a batch by one find."""
+    chats = [await opened_on(mongo(), 0) for _ in range(16)]
+    await mongo().append_own([text_message(ann, chat_id) for ann, _, chat_id in chats])
+    commands = Commands()
+    store = mongo(listeners=[commands])
+    await store.append_own([text_message(ann, chat_id) for ann, _, chat_id in chats])
+    assert commands.names == ["find", "insert", "update"]
+
+
+async def test_a_duplicate_costs_one_read_more(mongo: Make) -> None:
+    """What is repeated is found by the refused insert, read once, and folded again."""
+    commands = Commands()
+    store = mongo(listeners=[commands])
+    ann, _, chat_id = await opened_on(store, 0)
+    messages = [text_message(ann, chat_id)]
+    await store.append_own(messages)
+    commands.names.clear()
+    await store.append_own(messages)
+    assert commands.names == ["insert", "find", "update"]
+
+
+@pytest.mark.parametrize(
+    ("call", "cost"),
+    [
+        (lambda store, owner, chat, at: store.list_chats(owner, "", 20), ["find"]),
+        (lambda store, owner, chat, at: store.get_chats([(owner, chat)] * 3), ["find"]),
+        (lambda store, owner, chat, at: store.history(owner, chat, limit=50), ["find"]),
+        (lambda store, owner, chat, at: store.open_chat(owner, "peer-of-all"), ["find"]),
+        (lambda store, owner, chat, at: store.mark_read(owner, chat, at), ["find"] * 3 + ["findAndModify"]),
+        (lambda store, owner, chat, at: store.advance_peer_read(owner, chat, at), ["findAndModify"]),
+    ],
+    ids=["list_chats", "get_chats", "history", "open_again", "mark_read", "advance_peer_read"],
+)
+async def test_what_a_call_costs(mongo: Make, call: Callable[..., Any], cost: list[str]) -> None:
+    """Commands of each call, with heads in memory."""
+    commands = Commands()
+    store = mongo(listeners=[commands])
+    owner = unique("ann")
+    chat_id = (await store.open_chat(owner, "peer-of-all")).chat.chat_id
+    messages = await send(store, owner, chat_id, *["."] * 30)
+    commands.names.clear()
+    await call(store, owner, chat_id, messages[-1].message_id)
+    assert commands.names == cost
+
+
+async def test_reads_are_served_by_indexes(mongo: Make, shards: Shards) -> None:
+    """Lists, history and the relay walk an index in its order; nothing is scanned or sorted."""
+    ann, _, chat_id = await opened_on(mongo(), 0)
+    await send(mongo(), ann, chat_id, "hello")
+    messages, chats = shards.raw(0, "messages"), shards.raw(0, "chats")
+    at = {"$exists": True, "$lte": (await chat_of(mongo(), ann, chat_id)).activity}
+    own = {"owner": ann, "client_msg_id": "key"}
+    plans = {
+        "list": chats.find({"owner": ann, "activity": at}).sort([("activity", -1), ("chat_id", 1)]),
+        "history": messages.find({"owner": ann, "chat_id": chat_id}).sort("message_id", -1),
+        "head": messages.find({"_id": documents.under(f"{ann}:{chat_id}")}).sort("_id", -1),
+        "duplicates": messages.find({"$or": [own, own | {"client_msg_id": "other"}]}),
+        "relay": messages.find({"outbox.at": {"$lte": at["$lte"]}}).sort("outbox.at", 1),
+        "read marks": chats.find({"outbox_read.at": {"$lte": at["$lte"]}}).sort("outbox_read.at", 1),
+        "opened marks": chats.find({"outbox_opened.at": {"$lte": at["$lte"]}}).sort("outbox_opened.at", 1),
+    }
+    for name, cursor in plans.items():
+        plan = str(cursor.explain()["queryPlanner"]["winningPlan"])
+        assert "IXSCAN" in plan, (name, plan)
+        assert "COLLSCAN" not in plan, (name, plan)
+        assert "'stage': 'SORT'" not in plan, (name, plan)
+
+
+# Time
+
+
+async def test_a_caller_without_time_is_refused(mongo: Make) -> None:
+    """No command is sent for somebody who has stopped waiting."""
+    commands = Commands()
+    store = mongo(listeners=[commands], time_left=lambda: 0.0)
+    with pytest.raises(DeadlineExceeded):
+        await store.list_chats(unique("ann"), "", 5)
+    (result,) = await store.append_own([text_message(unique("ann"), "chat")])
+    assert isinstance(failed(result), DeadlineExceeded)
+    assert commands.names == []
+
+
+async def test_a_cancelled_caller_leaves_the_write_alone(mongo: Make) -> None:
+    """Who goes away while a message is being written does not undo it, nor break the connection."""
+    commands = Commands()
+    store = mongo(listeners=[commands])
+    ann, _, chat_id = await opened_on(store, 0)
+    await send(store, ann, chat_id, "warm")
+    inserts = commands.names.count("insert")
+    call = asyncio.create_task(store.append_own([text_message(ann, chat_id, "left behind")]))
+    async with asyncio.timeout(WITHIN_S):
+        while commands.names.count("insert") == inserts:  # noqa: ASYNC110 - nothing tells but looking
+            await asyncio.sleep(0)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    await send(mongo(), ann, chat_id, "next")
+    texts = [message.text for message in await whole_log(store, ann, chat_id)]
+    assert texts == ["warm", "left behind", "next"]
+
+
+# Dead and hanging shards
+
+
+async def test_a_dead_shard_hurts_only_its_own(mongo: Make, mongods: list[Mongod]) -> None:
+    """Others of the same batch succeed; its own get Unavailable in time; it is back by itself."""
+    store = mongo([mongod.uri for mongod in mongods])
+    await store.ensure_schema()
+    dead, living = await opened_on(store, 0), await opened_on(store, 1)
+    mongods[0].stop()
+    try:
+        started = time.monotonic()
+        results = await store.append_own(
+            [text_message(owner, chat_id) for owner, _, chat_id in (dead, living, dead, living)]
+        )
+        assert time.monotonic() - started < WITHIN_S
+        assert [type(result).__name__ for result in results] == ["Unavailable", "Appended"] * 2
+        with pytest.raises(Unavailable):
+            await store.list_chats(dead[0], "", 5)
+        assert await store.ping() == (False, True)
+        # A chat with somebody over there can be opened; the hidden copy comes with the first message.
+        assert (await store.open_chat(living[0], dead[0])).created
+        with pytest.raises(Unavailable, match="0"):
+            await store.ensure_schema()
+        await store.confirm([])
+    finally:
+        mongods[0].start()
+        mongods[0].wait_for_primary()
+    async with asyncio.timeout(10):
+        while not (await store.ping())[0]:  # noqa: ASYNC110 - nothing tells but asking
+            await asyncio.sleep(0.05)
+    assert [message.seq for message in await send(store, dead[0], dead[2], "back")] == [1]
+
+
+async def test_a_known_dead_shard_is_refused_at_once(mongo: Make, mongods: list[Mongod]) -> None:
+    """Once the shard is known to be gone nobody waits for it: batches that touch it stay fast."""
+    store = mongo([mongod.uri for mongod in mongods])
+    owner, _, _ = await opened_on(store, 0)
+    mongods[0].stop()
+    try:
+        with pytest.raises(Unavailable):
+            await store.list_chats(owner, "", 5)
+        started = time.monotonic()
+        for _ in range(20):
+            with pytest.raises(Unavailable):
+                await store.list_chats(owner, "", 5)
+        assert time.monotonic() - started < 0.5
+    finally:
+        mongods[0].start()
+        mongods[0].wait_for_primary()
+
+
+async def test_a_hanging_shard_keeps_no_other_waiting(mongo: Make, mongods: list[Mongod]) -> None:
+    """A shard that takes calls and answers none, under more calls than it may have: others answer as ever."""
+    store = mongo([mongod.uri for mongod in mongods])
+    hanging, living = await opened_on(store, 0), await opened_on(store, 1)
+    mongods[0].freeze()
+    try:
+        started = time.monotonic()
+        stuck = [asyncio.create_task(store.list_chats(hanging[0], "", 5)) for _ in range(200)]
+        await asyncio.sleep(0)
+        await store.list_chats(living[0], "", 5)
+        assert time.monotonic() - started < 1.0
+        errors = await asyncio.gather(*stuck, return_exceptions=True)
+        assert {type(error) for error in errors} == {Unavailable}
+        assert time.monotonic() - started < WITHIN_S
+    finally:
+        mongods[0].thaw()
+    async with asyncio.timeout(10):
+        while not (await store.ping())[0]:  # noqa: ASYNC110 - nothing tells but asking
+            await asyncio.sleep(0.05)
+
+
+async def test_errors_say_nothing_of_the_inside(mongo: Make, mongods: list[Mongod]) -> None:
+    """No address, port or driver's word reaches a caller."""
+    nowhere = mongo(["mongodb://127.0.0.1:9/?directConnection=true"])
+    with pytest.raises(Unavailable) as caught:
+        await nowhere.list_chats(unique("ann"), "", 5)
+    assert caught.value.detail == "The mailbox does not answer; try again."
