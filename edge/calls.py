@@ -112,7 +112,7 @@ class Calls:
         self._remote = {
             method.name: channels[method.service].unary_unary(
                 method.path,
-                request_serializer=Message.SerializeToString,
+                request_serializer=method.request.SerializeToString,
                 response_deserializer=method.response.FromString,
             )
             for method in methods.values()

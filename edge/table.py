@@ -30,7 +30,7 @@ class Method:
         reader: params to request.
         write: response message to JSON value.
         descriptor: of the gRPC method, for documents.
-        response: class of the response message.
+        request, response: classes of the messages.
     """
 
     name: str
@@ -44,6 +44,7 @@ class Method:
     reader: Reader
     write: Convert
     descriptor: MethodDescriptor
+    request: type[Message]
     response: type[Message]
 
 
@@ -85,6 +86,7 @@ def _method(descriptor: MethodDescriptor) -> Method:
         reader=Reader(descriptor.input_type),
         write=writer(descriptor.output_type),
         descriptor=descriptor,
+        request=message_factory.GetMessageClass(descriptor.input_type),
         response=message_factory.GetMessageClass(descriptor.output_type),
     )
 

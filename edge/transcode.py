@@ -172,23 +172,19 @@ def writer(descriptor: Descriptor, known: dict[str, Convert] | None = None) -> C
         return lambda message: message.ToJsonString()
     if descriptor.full_name.startswith("google.protobuf."):
         return lambda message: json_format.MessageToDict(message, preserving_proto_field_name=True)
-    always: list[tuple[str, Convert | None]] = []
-    present: list[tuple[str, Convert | None]] = []
+    fields: list[tuple[str, bool, Convert | None]] = []
 
     def write(message: Any) -> dict[str, Any]:  # a message of this type
         out = {}
-        for name, convert in always:
+        for name, optional, convert in fields:
+            if optional and not message.HasField(name):
+                continue
             value = getattr(message, name)
             out[name] = value if convert is None else convert(value)
-        for name, convert in present:
-            if message.HasField(name):
-                value = getattr(message, name)
-                out[name] = value if convert is None else convert(value)
         return out
 
     known[descriptor.full_name] = write  # before the fields, for types that nest in themselves
-    for field in descriptor.fields:
-        (present if field.has_presence else always).append((field.name, _out_of(field, known)))
+    fields += [(field.name, field.has_presence, _out_of(field, known)) for field in descriptor.fields]
     return write
 
 
