@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,6 +13,7 @@ from mesh.mailbox.model import (
     IncomingMessage,
     OutboxEntry,
     OutboxKind,
+    StoredMessage,
     message_ref,
     opened_ref,
     read_ref,
@@ -445,6 +447,43 @@ async def test_pointers_of_the_peer_move_forward_only(store: MailboxStore) -> No
         assert getattr(results[3].chat, name) == second.message_id
     with pytest.raises(NotFound):
         await store.advance_peer_read(unique("eve"), chat_id, first.message_id)
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_unread_agrees_with_counting(twins: Twins, seed: int) -> None:
+    """Whatever is sent, delivered late, delivered twice and marked: unread is what a naive reader would count."""
+    dice = random.Random(seed)  # noqa: S311 - repeatable, not secret
+    ann, bob, chat_id = await opened(twins[0])
+    await twins[0].open_chat(bob, ann)
+    underway: list[StoredMessage] = []
+    received: list[StoredMessage] = []
+    held: list[str] = []
+    read: set[str] = set()
+    pointer = ""
+    for turn in range(80):
+        store = twins[turn % 2]
+        match dice.choice(["send", "send", "deliver", "deliver", "again", "answer", "mark"]):
+            case "send":
+                underway += await send(store, ann, chat_id, str(turn))
+            case "answer":
+                held += [message.message_id for message in await send(store, bob, chat_id, str(turn))]
+            case "deliver" if underway:
+                message = underway.pop(dice.randrange(len(underway)))
+                received += await deliver(store, message)
+                held.append(message.message_id)
+            case "again" if received:
+                message = dice.choice(received)
+                await deliver(store, replace(message, peer_id=bob))
+            case "mark" if held:
+                target = dice.choice(held)
+                marked = await store.mark_read(bob, chat_id, target)
+                assert marked.moved == (target > pointer)
+                pointer = max(pointer, target)
+                if target == pointer:
+                    read |= {one.message_id for one in received if one.message_id <= pointer}
+        chat = await chat_of(store, bob, chat_id)
+        assert (chat.unread, chat.read_up_to) == (len(received) - len(read), pointer), turn
+        assert chat.seq == len(held)
 
 
 # The outbox
