@@ -28,12 +28,13 @@ class Pushed:
     """One event, ready for the wire.
 
     Attributes:
-        place: where it stands in the user's stream; the stream's tip for what the mailbox filled in.
-        event_id: as the frame has it.
+        place: where it stands in the user's stream; the stream's tip for what the mailbox filled in, None for
+            what is ephemeral.
+        event_id: as the frame has it; empty for what is ephemeral.
         frame: the JSON-RPC notification.
     """
 
-    place: EventId
+    place: EventId | None
     event_id: str
     frame: bytes
 
@@ -77,6 +78,11 @@ class Backlog:
         frame = self._encode(self._notifications.write_entry(entry.payload, event_id))
         return Pushed(place=entry.event_id, event_id=event_id, frame=frame)
 
+    def ephemeral(self, payload: bytes) -> Pushed:
+        """The frame for an event that is not kept."""
+        frame = self._encode(self._notifications.write_ephemeral(payload))
+        return Pushed(place=None, event_id="", frame=frame)
+
     async def since(self, user_id: str, cursor: EventId | None) -> Caught:
         """Everything after a cursor; nothing, from now on, where there is none.
 
@@ -91,8 +97,8 @@ class Backlog:
             return await self._filled(user_id, cursor)
         if not page.whole:
             return await self._filled(user_id, cursor)
-        events = tuple(self.written(entry) for entry in page.entries)
-        return Caught(events=events, position=events[-1].place if events else cursor, recovered=True)
+        position = page.entries[-1].event_id if page.entries else cursor
+        return Caught(events=tuple(map(self.written, page.entries)), position=position, recovered=True)
 
     async def _tip(self, user_id: str) -> EventId:
         try:

@@ -123,7 +123,8 @@ class HttpApi:
             if not inbox.start.events:
                 await inbox.wait(wait, self._going_away)
             events = (*inbox.start.events, *inbox.take())
-        last_event_id = events[-1].event_id if events else inbox.start.last_event_id
+        kept = [event.event_id for event in events if event.event_id]
+        last_event_id = kept[-1] if kept else inbox.start.last_event_id
         body = {
             "events": [msgspec.Raw(event.frame) for event in events],
             "last_event_id": last_event_id,
@@ -148,7 +149,9 @@ class HttpApi:
             events: Sequence[Pushed] = inbox.start.events
             while not self._going_away.is_set():
                 for event in events:
-                    yield b"id: %s\ndata: %s\n\n" % (event.event_id.encode(), event.frame)
+                    # An ephemeral event has no id, and an empty one would wipe the client's cursor.
+                    number = f"id: {event.event_id}\n".encode() if event.event_id else b""
+                    yield b"%sdata: %s\n\n" % (number, event.frame)
                 await inbox.wait(KEEPALIVE_SECONDS, self._going_away)
                 events = inbox.take()
                 if not events:

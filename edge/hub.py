@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import structlog
 
+from edge.attendance import Attendance
 from edge.backlog import Backlog, Caught, Pushed
 from mesh.bus import Entry, EventId
 from mesh.errors import Unavailable
-from mesh.feed import Feed
+from mesh.feed import Deliver, Feed
 
 log = structlog.get_logger()
 
@@ -54,7 +55,9 @@ class Follower:
             self._held.append(event)
 
     def _pass(self, event: Pushed) -> None:
-        if event.place.follows(self.position):
+        if event.place is None:
+            self._deliver((event,))
+        elif event.place.follows(self.position):
             self.position = event.place
             self._deliver((event,))
 
@@ -76,15 +79,18 @@ class Hub:
 
     Args:
         backlog: tells what a device missed.
+        attendance: is told when a user's first device comes and the last one goes.
         make_feed: makes the push feed around `(deliver, resumed)`.
     """
 
     def __init__(
         self,
         backlog: Backlog,
-        make_feed: Callable[[Callable[[str, Entry], None], Callable[[Iterable[str]], None]], Feed],
+        attendance: Attendance,
+        make_feed: Callable[[Deliver, Callable[[Iterable[str]], None]], Feed],
     ) -> None:
         self._backlog = backlog
+        self._attendance = attendance
         self._feed = make_feed(self._on_push, self._on_resumed)
         self._followers: dict[str, set[Follower]] = {}
         self._resyncs: set[asyncio.Task[None]] = set()
@@ -110,6 +116,7 @@ class Hub:
         self._followers.setdefault(follower.user_id, set()).add(follower)
         try:
             if first:
+                self._attendance.arrive(follower.user_id)
                 await self._subscribe(follower.user_id)
             caught = await self._backlog.since(follower.user_id, cursor)
         except BaseException:
@@ -126,6 +133,7 @@ class Hub:
         followers.discard(follower)
         if not followers:
             del self._followers[follower.user_id]
+            self._attendance.leave(follower.user_id)
             await self._feed.unsubscribe(follower.user_id)
 
     async def _subscribe(self, user_id: str) -> None:
@@ -135,11 +143,13 @@ class Hub:
             # The device is served without push; `_on_resumed` makes it whole when the node is back.
             log.warning("no push for a user while its Redis node is away", user_id=user_id)
 
-    def _on_push(self, user_id: str, entry: Entry) -> None:
+    def _on_push(self, user_id: str, pushed: Entry | bytes) -> None:
         followers = self._followers.get(user_id)
         if not followers:
             return
-        event = self._backlog.written(entry)
+        event = (
+            self._backlog.ephemeral(pushed) if isinstance(pushed, bytes) else self._backlog.written(pushed)
+        )
         for follower in tuple(followers):
             follower.push(event)
 

@@ -108,14 +108,23 @@ class Notifications:
 
     def write_entry(self, payload: bytes, event_id: str) -> dict[str, Any]:
         """The notification object for an entry of the bus, with its number."""
-        envelope = notifications_pb2.Notification.FromString(payload)
-        which = envelope.WhichOneof("body")
-        if which is None:
-            raise ValueError("the entry's kind is not known to this edge")
-        return self.write_body(getattr(envelope, which), event_id)
+        return self.write_body(_body_of(payload), event_id)
+
+    def write_ephemeral(self, payload: bytes) -> dict[str, Any]:
+        """The notification object for what is pushed and not kept."""
+        return self.write(_body_of(payload))
 
     def write_body(self, body: Message, event_id: str) -> dict[str, Any]:
         """The notification object for a kept event under this id."""
         notification = self.write(body)
         notification["params"]["event_id"] = event_id
         return notification
+
+
+def _body_of(payload: bytes) -> Message:
+    envelope = notifications_pb2.Notification.FromString(payload)
+    which = envelope.WhichOneof("body")
+    if which is None:
+        raise ValueError("the event's kind is not known to this edge")
+    body: Message = getattr(envelope, which)
+    return body

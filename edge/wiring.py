@@ -1,5 +1,6 @@
 """Puts an edge together; the only place that names its concrete parts."""
 
+import secrets
 import time
 
 from messenger.aggregator.v1 import aggregator_pb2
@@ -7,6 +8,7 @@ from messenger.dbapi.v1 import dbapi_pb2_grpc
 from messenger.edge.v1 import session_pb2
 
 from edge import table
+from edge.attendance import Attendance
 from edge.auth import Authenticator
 from edge.backlog import Backlog
 from edge.calls import Calls
@@ -21,6 +23,7 @@ from mesh.bus import Bus
 from mesh.channel import Channel
 from mesh.feed import Feed
 from mesh.lifecycle import App
+from mesh.presence import Register
 
 
 async def wire(settings: Settings, app: App) -> None:
@@ -42,7 +45,13 @@ async def wire(settings: Settings, app: App) -> None:
     )
     mailbox = dbapi_pb2_grpc.MailboxServiceStub(dbapi)
     backlog = Backlog(bus, mailbox, now_ms=lambda: time.time_ns() // 1_000_000)
-    hub = Hub(backlog, lambda deliver, resumed: Feed(settings.redis_urls, deliver=deliver, resumed=resumed))
+    register = await enter(Register(settings.redis_urls, place=secrets.token_hex(8)))
+    attendance = Attendance(register, bus)
+    hub = Hub(
+        backlog,
+        attendance,
+        lambda deliver, resumed: Feed(settings.redis_urls, deliver=deliver, resumed=resumed),
+    )
     authenticator = Authenticator(secret=settings.jwt_secret, jwks=settings.jwt_jwks)
 
     gateway = Gateway(settings, authenticator=authenticator, calls=calls, hub=hub)
@@ -52,7 +61,9 @@ async def wire(settings: Settings, app: App) -> None:
     app.check("redis", bus.ping)
     app.check("aggregator", aggregator.ready)
     app.background(hub.run(), "push feed")
+    app.background(attendance.run(), "attendance")
     app.background(server.serve(), "http")
     await gateway.start()
     app.on_drain(api.drain)
     app.on_drain(gateway.drain)
+    app.on_drain(attendance.drain)

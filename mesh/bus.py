@@ -115,10 +115,10 @@ def channel_of(user_id: str) -> str:
     return f"push:{user_id}"
 
 
-def parse_push(data: bytes) -> Entry:
-    """Reads what the publishing script sent over PUB/SUB."""
+def parse_push(data: bytes) -> Entry | bytes:
+    """Reads what came over PUB/SUB: an entry of the stream, or the bare payload of an ephemeral event."""
     event_id, _, payload = data.partition(b" ")
-    return Entry(event_id=EventId.parse(event_id.decode()), payload=payload)
+    return Entry(event_id=EventId.parse(event_id.decode()), payload=payload) if event_id else payload
 
 
 @contextlib.contextmanager
@@ -209,6 +209,33 @@ class Bus:
                 ]
                 await self._publish(keys=[_stream_of(user_id)], args=arguments, client=pipe)
             await pipe.execute()
+
+    async def tell(self, events: Sequence[tuple[str, bytes]]) -> None:
+        """Pushes ephemeral events to users' devices that are there now; keeps nothing.
+
+        Args:
+            events: pairs of user id and serialized Notification.
+
+        Raises:
+            Unavailable: a node is away; those of the other nodes were told.
+        """
+        by_node: dict[int, list[tuple[str, bytes]]] = defaultdict(list)
+        for user_id, payload in events:
+            by_node[self.node_of(user_id)].append((user_id, payload))
+
+        async def push(node: int, batch: list[tuple[str, bytes]]) -> None:
+            with translated():
+                pipe = self._nodes[node].pipeline(transaction=False)
+                for user_id, payload in batch:
+                    pipe.publish(channel_of(user_id), b" " + payload)
+                await pipe.execute()
+
+        outcomes = await asyncio.gather(
+            *(push(node, batch) for node, batch in by_node.items()), return_exceptions=True
+        )
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
 
     async def tip(self, user_id: str) -> EventId:
         """The cursor behind everything published to a user so far.

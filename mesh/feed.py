@@ -22,6 +22,9 @@ IDLE_SECONDS = 10.0
 FIRST_PAUSE = 0.1
 """Seconds before a lost connection is made again; doubled at each failure, up to 2 s."""
 
+Deliver = Callable[[str, Entry | bytes], None]
+"""Takes what is pushed to a user: an entry of the stream, or the payload of an ephemeral event."""
+
 PREFIX = channel_of("").encode()
 
 
@@ -41,7 +44,7 @@ class Feed:
         self,
         urls: Sequence[str],
         *,
-        deliver: Callable[[str, Entry], None],
+        deliver: Deliver,
         resumed: Callable[[Iterable[str]], None],
     ) -> None:
         self._buckets = BucketMap.even(len(urls))
@@ -68,9 +71,7 @@ class Feed:
 
 
 class _NodeFeed:
-    def __init__(
-        self, url: str, deliver: Callable[[str, Entry], None], resumed: Callable[[Iterable[str]], None]
-    ) -> None:
+    def __init__(self, url: str, deliver: Deliver, resumed: Callable[[Iterable[str]], None]) -> None:
         self._pool = redis.asyncio.ConnectionPool.from_url(
             url, protocol=2, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT
         )

@@ -26,6 +26,7 @@ export class Model {
     this.#storage = storage;
     this.#changed = changed;
     this.#state = initialState(me);
+    this.#restore();
   }
 
   get state() {
@@ -44,7 +45,6 @@ export class Model {
     on('message.new', (event) => this.#about(event.message.chat_id, { type: 'message.new', ...event }));
     on('chat.updated', (event) => this.#about(event.chat.chat_id, { type: 'chat', ...event }));
     on('receipt.read', (event) => this.#dispatch({ type: 'receipt.read', ...event }));
-    this.#restore();
     return this.#messenger.connect();
   }
 
