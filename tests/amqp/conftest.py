@@ -14,7 +14,7 @@ from mesh.stack.ports import reserve_block
 
 
 @pytest.fixture(scope="session")
-def servers() -> Iterator[Stack]:
+def broker() -> Iterator[Stack]:
     """A stack that is RabbitMQ alone."""
     block = reserve_block()
     with block.guard, tempfile.TemporaryDirectory() as directory:
@@ -36,17 +36,35 @@ def servers() -> Iterator[Stack]:
 
 
 @pytest.fixture
-def amqp_url(servers: Stack) -> str:
+def amqp_url(broker: Stack) -> str:
     """Where the broker is."""
-    return servers.env()["AMQP_URL"]
+    return broker.env()["AMQP_URL"]
 
 
 @pytest.fixture
 async def topology(amqp_url: str) -> AsyncIterator[Topology]:
     """Queues of this test's own, with a ladder of hundredths of seconds; deleted afterwards."""
-    topology = Topology(prefix=f"{uuid.uuid4().hex}.", window=0.2, ladder=(0.05, 0.1, 0.15), max_attempts=5)
+    topology = Topology(prefix=unique(), window=0.2, ladder=(0.05, 0.1, 0.15), max_attempts=5)
     yield topology
-    async with await aio_pika.connect(amqp_url) as connection, connection.channel() as channel:
+    await delete(amqp_url, topology)
+
+
+@pytest.fixture
+async def slow_topology(amqp_url: str) -> AsyncIterator[Topology]:
+    """Queues of this test's own with the numbers that services have by default; deleted afterwards."""
+    topology = Topology(prefix=unique())
+    yield topology
+    await delete(amqp_url, topology)
+
+
+def unique() -> str:
+    """A prefix that no other test has."""
+    return f"{uuid.uuid4().hex}."
+
+
+async def delete(url: str, topology: Topology) -> None:
+    """Removes a topology and what its queues hold."""
+    async with await aio_pika.connect(url) as connection, connection.channel() as channel:
         for queue in topology.queues():
             await channel.queue_delete(queue.name)
         for exchange in topology.exchanges():

@@ -13,7 +13,7 @@ from tests.amqp.support import Recorder, event
 
 
 async def test_broker_outage(
-    servers: Stack, amqp_url: str, topology: Topology, publisher: Publisher, caplog: pytest.LogCaptureFixture
+    broker: Stack, amqp_url: str, topology: Topology, publisher: Publisher, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A publish into an outage fails at once; afterwards all goes on by itself, with what was confirmed."""
     seen, late = Recorder(), Recorder()
@@ -22,7 +22,7 @@ async def test_broker_outage(
             await publisher.publish(CHECKED, "", [event("before")])
             await publisher.publish(PARKED, "", [event("confirmed")])
             assert await seen.names(1) == ["before"]
-            await asyncio.to_thread(servers.stop, "rabbitmq")
+            await asyncio.to_thread(broker.stop, "rabbitmq")
 
             started = time.monotonic()
             with pytest.raises(Unavailable):
@@ -33,7 +33,7 @@ async def test_broker_outage(
 
             async with Consumer(amqp_url, topology, PARKED, late, publisher) as without_broker:
                 assert not without_broker.is_ready
-                await asyncio.to_thread(servers.start, "rabbitmq")
+                await asyncio.to_thread(broker.start, "rabbitmq")
                 assert await late.names(1) == ["confirmed"]
             await asyncio.wait_for(publisher.ready(), 10)
             await publisher.publish(CHECKED, "", [event("after")])

@@ -47,9 +47,9 @@ async def test_unroutable_is_an_error(publisher: Publisher) -> None:
         await publisher.publish(RETRY, "no-such-rung", [event("lost")])
 
 
-async def test_silent_broker_is_bounded(servers: Stack, topology: Topology) -> None:
+async def test_silent_broker_is_bounded(broker: Stack, topology: Topology) -> None:
     """A publish whose confirm does not come ends at its time limit instead of hanging."""
-    port = int(servers.env()["AMQP_URL"].rpartition(":")[2].strip("/"))
+    port = int(broker.env()["AMQP_URL"].rpartition(":")[2].strip("/"))
     async with Proxy(port) as proxy, Publisher(proxy.url, topology) as publisher:
         await publisher.ready()
         await publisher.publish(PARKED, "", [event("confirmed")])
