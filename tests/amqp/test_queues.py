@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 
+import aio_pika
 import pytest
 from messenger.events.v1.queue_pb2 import EventBatch
 from structlog.testing import capture_logs
@@ -23,6 +24,7 @@ from mesh.amqp import (
     Topology,
 )
 from mesh.amqp import consumer as consumer_module
+from mesh.amqp.topology import DELIVERY_LIMIT
 from mesh.errors import Unavailable
 from mesh.stack import Stack
 from tests.amqp.support import Proxy, Recorder, count, event, eventually, name_of, take
@@ -130,6 +132,20 @@ async def test_unreadable_is_parked_at_once(
         parked = await take(amqp_url, topology, PARKED)
     assert parked.body == body
     assert "EventBatch" in str(parked.headers["cause"])
+
+
+async def test_a_body_that_kills_its_consumers_is_parked(
+    amqp_url: str, topology: Topology, publisher: Publisher
+) -> None:
+    """The broker itself parks what was handed out too often in vain, so that no crash loops for ever."""
+    await publisher.publish(CHECKED, "", [event("deadly")])
+    async with await aio_pika.connect(amqp_url) as connection, connection.channel() as channel:
+        queue = await channel.get_queue(topology.name(CHECKED))
+        async with queue.iterator(timeout=10) as bodies:
+            for _ in range(DELIVERY_LIMIT + 1):
+                await (await anext(bodies)).reject(requeue=True)
+    parked = await take(amqp_url, topology, PARKED)
+    assert [name_of(one) for one in EventBatch.FromString(parked.body).events] == ["deadly"]
 
 
 async def test_window_fails_open(amqp_url: str, topology: Topology, publisher: Publisher) -> None:
