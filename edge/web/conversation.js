@@ -68,12 +68,13 @@ export class ConversationView {
     byId('chat').hidden = !chat;
     if (!chat) return;
     if (appears) this.#fit(); // what is hidden has no height
+    const anchor = this.#anchor();
     this.#renderHead(chat);
     this.#renderState(state, failure);
     const isUnread = unread(state, this.#chatId) > 0;
     if (!isUnread && !attended) this.#newAfter = null;
     if (isUnread && this.#newAfter === null && !(this.#placed && attended)) this.#newAfter = chat.read_up_to;
-    this.#renderLog(conversation(state, this.#chatId, { newAfter: this.#newAfter }));
+    this.#renderLog(conversation(state, this.#chatId, { newAfter: this.#newAfter }), anchor);
     this.#renderToBottom(isUnread);
   }
 
@@ -111,8 +112,7 @@ export class ConversationView {
     this.#log.setAttribute('aria-busy', String(!history));
   }
 
-  #renderLog(rows) {
-    const anchor = this.#anchor();
+  #renderLog(rows, anchor) {
     const now = new Date();
     const name = nameOf(this.#state.chats[this.#chatId].peer);
     const signature = (row) => (row.kind === 'message' ? messageSignature(row) : `${row.kind} ${dayName(row.date ?? now, now)}`);

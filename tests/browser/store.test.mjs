@@ -1,0 +1,139 @@
+// What store.js promises: the state comes out the same, however often and in whatever order things arrive.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { chatList, conversation, initialState, reduce, statusOf, totalUnread, unread } from '../../edge/web/store.js';
+
+const CHAT = 'c1';
+const id = (n) => `0190-${String(n).padStart(4, '0')}`;
+const at = (n) => new Date(Date.UTC(2026, 10, 23, 9, 0, n)).toISOString();
+
+const message = (n, sender = 'bob', more = {}) =>
+  ({ message_id: id(n), chat_id: CHAT, sender_id: sender, seq: n, text: `text ${n}`, created_at: at(n), ...more });
+const chat = (more = {}) => ({ chat_id: CHAT, peer: { user_id: 'bob', name: 'Bob Brown' }, updated_at: at(0), ...more });
+const news = (n, ...rest) => ({ type: 'message.new', message: message(n, ...rest) });
+const fold = (actions, state = initialState('alice')) => actions.reduce(reduce, state);
+const ids = (state) => state.messages[CHAT].map((m) => m.message_id);
+
+/** All orders of a short list. */
+function* permutations(items) {
+  if (!items.length) yield [];
+  for (const [i, item] of items.entries()) {
+    for (const rest of permutations([...items.slice(0, i), ...items.slice(i + 1)])) yield [item, ...rest];
+  }
+}
+
+test('messages stand in the order of message_id, each once, whatever the order and number of arrivals', () => {
+  for (const order of permutations([news(1), news(2), news(3), news(2)])) {
+    assert.deepEqual(ids(fold(order)), [id(1), id(2), id(3)]);
+  }
+});
+
+test('snapshot and events make the state of a fresh snapshot, in every order', () => {
+  const start = fold([{ type: 'chats', chats: [chat({ seq: 1, unread: 1, last_message: message(1) })] }]);
+  const events = [
+    news(2),
+    { type: 'chat', chat: chat({ seq: 2, unread: 2, last_message: message(2), updated_at: at(2) }) },
+    { type: 'receipt.read', chat_id: CHAT, user_id: 'alice', up_to: id(2) },
+    { type: 'chat', chat: chat({ seq: 2, unread: 0, read_up_to: id(2), last_message: message(2), updated_at: at(2) }) },
+    news(3),
+  ];
+  for (const order of permutations(events)) {
+    const state = fold(order, start);
+    assert.equal(unread(state, CHAT), 1, JSON.stringify(order));
+    assert.equal(state.chats[CHAT].last_message.message_id, id(3));
+    assert.equal(state.chats[CHAT].read_up_to, id(2));
+  }
+});
+
+test('a message that the snapshot has counted is not counted again', () => {
+  const state = fold([{ type: 'chat', chat: chat({ seq: 2, unread: 2, last_message: message(2) }) }, news(2), news(1)]);
+  assert.equal(unread(state, CHAT), 2);
+});
+
+test('own messages, also from another device, are never unread', () => {
+  assert.equal(unread(fold([{ type: 'chat', chat: chat() }, news(1, 'alice')]), CHAT), 0);
+});
+
+test('a partial read counts down before the server answers, and a stale snapshot does not count up again', () => {
+  const stale = { type: 'chat', chat: chat({ seq: 3, unread: 3, last_message: message(3) }) };
+  const read = { type: 'receipt.read', chat_id: CHAT, user_id: 'alice', up_to: id(2) };
+  const state = fold([stale, news(1), news(2), news(3), read]);
+  assert.equal(unread(state, CHAT), 1);
+  assert.equal(unread(fold([stale], state), CHAT), 1);
+  assert.equal(totalUnread(state), 1);
+});
+
+test('ticks: sending, sent, read by the peer, and a pointer that never goes back', () => {
+  const own = message(2, 'alice', { client_msg_id: 'k' });
+  const state = fold([{ type: 'chat', chat: chat() }, news(1, 'alice'), { type: 'message.new', message: own }]);
+  assert.equal(statusOf(state, { sender_id: 'alice' }), 'sending');
+  assert.equal(statusOf(state, own), 'sent');
+  const read = (n) => ({ type: 'receipt.read', chat_id: CHAT, user_id: 'bob', up_to: id(n) });
+  assert.equal(statusOf(fold([read(1)], state), own), 'sent');
+  assert.equal(statusOf(fold([read(2), read(1)], state), own), 'read');
+  assert.equal(statusOf(state, message(3)), '');
+});
+
+test('a pending message becomes the accepted one, once, under the same key', () => {
+  const queued = { type: 'queued', message: { chat_id: CHAT, text: 'hi', client_msg_id: 'k', created_at: at(9) } };
+  const before = fold([{ type: 'chat', chat: chat() }, queued]);
+  const echo = { type: 'message.new', message: message(1, 'alice', { client_msg_id: 'k' }) };
+  const after = fold([echo, echo], before);
+  const row = (state) => conversation(state, CHAT).filter(({ kind }) => kind === 'message');
+  assert.equal(row(before)[0].status, 'sending');
+  assert.deepEqual(row(after).map(({ key, status }) => [key, status]), [[row(before)[0].key, 'sent']]);
+  assert.deepEqual(after.pending, {});
+});
+
+test('a failed send says so, can be queued again, and can be dropped', () => {
+  const queued = { type: 'queued', message: { chat_id: CHAT, text: 'hi', client_msg_id: 'k', created_at: at(9) } };
+  const failed = fold([queued, { type: 'failed', client_msg_id: 'k', error: { message: 'no', retryable: false } }]);
+  assert.equal(conversation(failed, CHAT).at(-1).status, 'failed');
+  assert.equal(conversation(fold([queued], failed), CHAT).at(-1).status, 'sending');
+  assert.equal(conversation(fold([{ type: 'dropped', client_msg_id: 'k' }], failed), CHAT).length, 0);
+});
+
+test('older pages go in front; a page that was asked for before the window moved is left out', () => {
+  const page = (from, to, more) =>
+    ({ type: 'history', chat_id: CHAT, messages: Array.from({ length: to - from + 1 }, (_, i) => message(from + i)), ...more });
+  const state = fold([page(11, 20, { has_more: true }), page(6, 10, { before: id(11), has_more: true })]);
+  assert.deepEqual([ids(state)[0], ids(state).length, state.history[CHAT].hasMore], [id(6), 15, true]);
+  assert.equal(fold([page(1, 5, { before: id(11) })], state), state);
+  assert.equal(fold([page(1, 5, { before: id(6) })], state).history[CHAT].hasMore, false);
+});
+
+test('after a resync the newest page replaces what may have holes; without one it only adds', () => {
+  const page = { type: 'history', chat_id: CHAT, messages: [message(20), message(21)], has_more: true };
+  const held = fold([{ type: 'history', chat_id: CHAT, messages: [message(1)] }, news(21)]);
+  assert.deepEqual(ids(fold([page], held)), [id(1), id(20), id(21)]);
+  assert.deepEqual(ids(fold([{ type: 'resync' }, page], held)), [id(20), id(21)]);
+});
+
+test('chats: newest activity first, reading moves none, and names stay when an answer comes without', () => {
+  const other = { chat_id: 'c2', peer: { user_id: 'carol' }, last_message: { ...message(5), chat_id: 'c2' } };
+  const order = (state) => chatList(state).map((c) => c.chat_id);
+  const state = fold([{ type: 'chats', chats: [chat({ last_message: message(3) }), other], next_cursor: 'n', degraded: ['items'] }]);
+  assert.deepEqual(order(state), ['c2', CHAT]);
+  assert.deepEqual([state.nextCursor, state.degraded], ['n', ['items']]);
+  const bare = fold([{ type: 'chat', chat: { chat_id: CHAT, peer: { user_id: 'bob' }, updated_at: at(9), read_up_to: id(3) } }], state);
+  assert.deepEqual(order(bare), ['c2', CHAT]);
+  assert.equal(bare.chats[CHAT].peer.name, 'Bob Brown');
+  assert.deepEqual(order(fold([news(6)], bare)), [CHAT, 'c2']);
+});
+
+test('a conversation has a line a day, groups by sender and time, and one line before what is new', () => {
+  const late = message(5, 'bob', { created_at: '2026-11-25T12:00:00Z' });
+  const state = fold([{ type: 'history', chat_id: CHAT, messages: [message(1), message(2), message(3, 'alice'), message(4), late] }]);
+  const shape = conversation(state, CHAT, { newAfter: id(2) }).map(({ kind, first, last }) => (kind === 'message' ? [first, last] : kind));
+  assert.deepEqual(shape, ['day', [true, false], [false, true], [true, true], 'new', [true, true], 'day', [true, true]]);
+  const partly = fold([{ type: 'history', chat_id: CHAT, messages: [message(4)], has_more: true }]);
+  assert.ok(!conversation(partly, CHAT, { newAfter: id(2) }).some(({ kind }) => kind === 'new'), 'the first new one is not loaded yet');
+});
+
+test('drafts are kept by chat, and an empty one is none', () => {
+  const draft = (text) => ({ type: 'draft', chat_id: CHAT, text });
+  assert.deepEqual(fold([draft('half')]).drafts, { [CHAT]: 'half' });
+  assert.deepEqual(fold([draft('half'), draft('')]).drafts, {});
+});
