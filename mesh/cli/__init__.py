@@ -2,7 +2,7 @@
 
 import click
 
-from mesh.cli import stack
+from mesh.cli import migrate, stack
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -10,5 +10,5 @@ def main() -> None:
     """Run the messenger on this machine and look after it."""
 
 
-for command in stack.COMMANDS:
+for command in (*stack.COMMANDS, *migrate.COMMANDS):
     main.add_command(command)

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from pymongo import UpdateOne
 
-from mesh.errors import MessengerError, Unavailable
+from mesh.errors import FailedPrecondition, MessengerError, Unavailable
 from mesh.mailbox import documents, schema
 from mesh.mailbox.documents import Document
 from mesh.mailbox.model import OutboxEntry, OutboxKind, OutboxRef
@@ -62,13 +62,13 @@ class MongoMailbox(MongoReader, MongoWriter):
     async def ensure_schema(self) -> None:
         """See `store.MailboxStore`."""
         results = await asyncio.gather(
-            *(schema.ensure_indexes(shard) for shard in self._shards), return_exceptions=True
+            *(schema.ensure_schema(shard) for shard in self._shards), return_exceptions=True
         )
         missed = []
         for index, result in enumerate(results):
-            if isinstance(result, MessengerError):
+            if isinstance(result, MessengerError) and not isinstance(result, FailedPrecondition):
                 missed.append(str(index))
-            elif result is not None:
+            elif isinstance(result, BaseException):
                 raise result
         if missed:
             raise Unavailable(

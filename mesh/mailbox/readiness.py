@@ -1,7 +1,11 @@
 """When a process may serve mailboxes: the schema is there on every shard that answers, and one answers."""
 
-from mesh.errors import Unavailable
+import structlog
+
+from mesh.errors import FailedPrecondition, Unavailable
 from mesh.mailbox.store import MailboxStore
+
+log = structlog.get_logger()
 
 
 class MailboxReadiness:
@@ -19,11 +23,15 @@ class MailboxReadiness:
 
         Raises:
             Unavailable: no shard answers.
+            SystemExit: status 1; a shard was written by a newer program, which waiting does not change.
         """
         if not self._complete:
             try:
                 await self._store.ensure_schema()
                 self._complete = True
+            except FailedPrecondition as error:
+                log.error("refuses to start", reason=error.reason, detail=error.detail)
+                raise SystemExit(1) from None
             except Unavailable:
                 pass  # some shards are away; `ping` says whether any is not
         if not any(await self._store.ping()):

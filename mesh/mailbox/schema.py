@@ -1,9 +1,23 @@
-"""The indexes of a shard. Each costs every write, and is here because an operation cannot do without it."""
+"""The indexes of a shard and the version of its schema; whoever lays them is a service or `migrate`.
+
+Each index costs every write, and is here because an operation cannot do without it.
+"""
+
+from contextlib import suppress
 
 from pymongo import ASCENDING, DESCENDING, IndexModel
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import DuplicateKeyError
 
-from mesh.mailbox.documents import MARKS
-from mesh.mailbox.driver import Shard
+from mesh.errors import FailedPrecondition
+from mesh.mailbox.documents import MARKS, Document
+from mesh.mailbox.driver import MAJORITY, Shard
+
+VERSION = 1
+"""Goes up where programs of before would harm what this one stores. A new index or field is no reason."""
+
+META = "meta"
+SCHEMA = {"_id": "schema"}
 
 # (owner, chat_id, seq) is unique by `_id`.
 MESSAGE_INDEXES = (
@@ -47,7 +61,35 @@ CHAT_INDEXES = (
 )
 
 
-async def ensure_indexes(shard: Shard) -> None:
-    """Creates what is missing; a shard that has them all changes nothing."""
+async def ensure_schema(shard: Shard) -> int:
+    """Creates what is missing and notes the version; a shard that has it all changes nothing.
+
+    Returns:
+        The version that the shard had; 0 before its first program.
+
+    Raises:
+        FailedPrecondition: a newer program has been here, and this one must leave the shard alone.
+    """
+    if (before := await version(shard)) > VERSION:
+        raise FailedPrecondition(
+            f"The mailboxes have schema version {before}, and this program knows {VERSION} at most: it is older"
+            " than its data. Deploy the newer program again.",
+            reason="SCHEMA_NEWER",
+        )
     await shard.run(lambda: shard.messages.create_indexes(list(MESSAGE_INDEXES)), longest_s=30)
     await shard.run(lambda: shard.chats.create_indexes(list(CHAT_INDEXES)), longest_s=30)
+    if before < VERSION:
+        noted = {"$max": {"version": VERSION}}
+        with suppress(DuplicateKeyError):  # another process was as fast
+            await shard.run(lambda: _meta(shard).update_one(SCHEMA, noted, upsert=True))
+    return before
+
+
+async def version(shard: Shard) -> int:
+    """The schema version that the shard was last given; 0 where nothing was."""
+    found = await shard.run(lambda: _meta(shard).find_one(SCHEMA))
+    return int(found["version"]) if found else 0
+
+
+def _meta(shard: Shard) -> AsyncCollection[Document]:
+    return shard.messages.database.get_collection(META, write_concern=MAJORITY)

@@ -133,7 +133,11 @@ class MailboxStore(MailboxReader, MailboxWriter, Outbox, Protocol):
         ...
 
     async def ensure_schema(self) -> None:
-        """Creates what indexes are missing. Raises Unavailable naming the shards that it could not reach."""
+        """Creates what indexes are missing.
+
+        Raises Unavailable naming the shards that it could not reach, and FailedPrecondition where one was
+        written by a newer program.
+        """
         ...
 
     async def ping(self) -> tuple[bool, ...]:

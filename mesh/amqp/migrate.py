@@ -1,0 +1,33 @@
+"""Declares the topology once, for `python -m mesh migrate`; services declare it on every connection."""
+
+import asyncio
+
+import aio_pika
+from aio_pika.exceptions import ChannelPreconditionFailed
+
+from mesh.amqp.link import CONNECT_TIMEOUT, translated
+from mesh.amqp.topology import Topology, declare
+from mesh.errors import FailedPrecondition, Unavailable
+
+
+async def migrate(url: str, topology: Topology) -> None:
+    """Declares what is not there yet.
+
+    Raises:
+        FailedPrecondition: a queue of that name is there with other arguments, which a broker cannot change.
+        Unavailable: the broker does not answer.
+    """
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            with translated():
+                async with await aio_pika.connect(url) as connection, connection.channel() as channel:
+                    await declare(channel, topology)
+    except TimeoutError:
+        raise Unavailable("The queue is down; try again.") from None
+    except Unavailable as error:
+        if isinstance(error.__cause__, ChannelPreconditionFailed):
+            raise FailedPrecondition(
+                f"{error.__cause__}. Give every process the same queue settings, or delete the queue once it has"
+                " run empty."
+            ) from None
+        raise
