@@ -31,6 +31,9 @@ OPTIONS = (
     ("grpc.max_connection_age_grace_ms", 30_000),
 )
 
+LIVENESS = "liveness"
+"""Name under which health says SERVING for as long as the loop turns, ready or not."""
+
 LEAST_BUDGET = 0.002
 """Seconds; a call that arrives with less left is refused at the door."""
 
@@ -58,6 +61,7 @@ class Server:
         """Opens the port; health says NOT_SERVING until `set_serving`."""
         reflection.enable_server_reflection(self._names, self._server)
         await self.set_serving(False)
+        await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
         await self._server.start()
 
     async def set_serving(self, serving: bool) -> None:
