@@ -8,9 +8,12 @@ from messenger.profiles.v1 import profiles_pb2
 
 DEFAULT_CHATS = 20
 DEFAULT_MESSAGES = 50
+DEFAULT_FOUND = 20
+DEFAULT_BLOCKED = 100
 
 PROFILES = "profiles"
 ITEMS = "items"
+PRESENCE = "presence"
 
 
 def peers_of(chats: Iterable[types_pb2.Chat]) -> list[str]:

@@ -9,6 +9,7 @@ from messenger.dbapi.v1 import dbapi_pb2, dbapi_pb2_grpc
 
 from aggregator import rules
 from aggregator.parts import Parts
+from aggregator.people import People
 from mesh import call
 from mesh.batching import Batcher
 from mesh.errors import from_code
@@ -22,11 +23,13 @@ class MessengerService(aggregator_pb2_grpc.MessengerServiceServicer):
     Args:
         mailbox: dbapi; answers cannot do without it.
         parts: what they can do without.
+        people: who is there, and who types.
     """
 
-    def __init__(self, mailbox: dbapi_pb2_grpc.MailboxServiceStub, parts: Parts) -> None:
+    def __init__(self, mailbox: dbapi_pb2_grpc.MailboxServiceStub, parts: Parts, people: People) -> None:
         self._mailbox = mailbox
         self._parts = parts
+        self._people = people
         # Several flushes at once: a call waits for its own shard's write, not for another batch's.
         self._sends: Batcher[dbapi_pb2.NewMessage, dbapi_pb2.Appended] = Batcher(self._append, concurrency=4)
 
@@ -83,6 +86,32 @@ class MessengerService(aggregator_pb2_grpc.MessengerServiceServicer):
         degraded = await self._parts.enrich([response.chat])
         return aggregator_pb2.MarkReadResponse(chat=response.chat, degraded=degraded)
 
+    async def MarkDelivered(
+        self, request: aggregator_pb2.MarkDeliveredRequest, context: Context
+    ) -> aggregator_pb2.MarkDeliveredResponse:
+        """Moves the user's delivery pointer."""
+        await self._mailbox.MarkDelivered(
+            dbapi_pb2.MarkDeliveredRequest(
+                owner_id=call.user_id(),
+                chat_id=request.chat_id,
+                up_to=request.up_to,
+                request_id=request.request_id,
+            )
+        )
+        return aggregator_pb2.MarkDeliveredResponse()
+
+    async def Typing(
+        self, request: aggregator_pb2.TypingRequest, context: Context
+    ) -> aggregator_pb2.TypingResponse:
+        """Tells the peer that the user types; a block, either way, keeps it quiet."""
+        user_id = call.user_id()
+        found = await self._mailbox.GetChat(
+            dbapi_pb2.GetChatRequest(owner_id=user_id, chat_id=request.chat_id)
+        )
+        if not found.chat.blocked and not found.blocked_by_peer:
+            await self._people.tell_typing(found.chat.peer.user_id, request.chat_id, user_id)
+        return aggregator_pb2.TypingResponse()
+
     async def SendMessage(
         self, request: aggregator_pb2.SendMessageRequest, context: Context
     ) -> aggregator_pb2.SendMessageResponse:
@@ -96,6 +125,94 @@ class MessengerService(aggregator_pb2_grpc.MessengerServiceServicer):
             )
         )
         return aggregator_pb2.SendMessageResponse(message=appended.message, duplicate=appended.duplicate)
+
+    async def EditMessage(
+        self, request: aggregator_pb2.EditMessageRequest, context: Context
+    ) -> aggregator_pb2.EditMessageResponse:
+        """Gives one of the user's messages another text."""
+        response = await self._mailbox.EditMessage(
+            dbapi_pb2.EditMessageRequest(
+                owner_id=call.user_id(),
+                chat_id=request.chat_id,
+                message_id=request.message_id,
+                text=request.text,
+                request_id=request.request_id,
+            )
+        )
+        return aggregator_pb2.EditMessageResponse(message=response.message)
+
+    async def DeleteMessage(
+        self, request: aggregator_pb2.DeleteMessageRequest, context: Context
+    ) -> aggregator_pb2.DeleteMessageResponse:
+        """Takes a message away from the user's copy, or from both."""
+        await self._mailbox.DeleteMessage(
+            dbapi_pb2.DeleteMessageRequest(
+                owner_id=call.user_id(),
+                chat_id=request.chat_id,
+                message_id=request.message_id,
+                for_all=request.for_all,
+                request_id=request.request_id,
+            )
+        )
+        return aggregator_pb2.DeleteMessageResponse()
+
+    async def SearchMessages(
+        self, request: aggregator_pb2.SearchMessagesRequest, context: Context
+    ) -> aggregator_pb2.SearchMessagesResponse:
+        """Finds text in the user's mailbox."""
+        response = await self._mailbox.SearchMessages(
+            dbapi_pb2.SearchMessagesRequest(
+                owner_id=call.user_id(),
+                query=request.query,
+                chat_id=request.chat_id,
+                cursor=request.cursor,
+                limit=request.limit or rules.DEFAULT_FOUND,
+            )
+        )
+        return aggregator_pb2.SearchMessagesResponse(
+            messages=response.messages, next_cursor=response.next_cursor
+        )
+
+    async def BlockUser(
+        self, request: aggregator_pb2.BlockUserRequest, context: Context
+    ) -> aggregator_pb2.BlockUserResponse:
+        """Keeps a person from writing to the user and from seeing whether the user is there."""
+        await self._set_blocked(request.user_id, blocked=True, request_id=request.request_id)
+        await self._people.forget(call.user_id(), request.user_id)
+        return aggregator_pb2.BlockUserResponse()
+
+    async def UnblockUser(
+        self, request: aggregator_pb2.UnblockUserRequest, context: Context
+    ) -> aggregator_pb2.UnblockUserResponse:
+        """Lets a person write again."""
+        await self._set_blocked(request.user_id, blocked=False, request_id=request.request_id)
+        return aggregator_pb2.UnblockUserResponse()
+
+    async def ListBlocked(
+        self, request: aggregator_pb2.ListBlockedRequest, context: Context
+    ) -> aggregator_pb2.ListBlockedResponse:
+        """Whom the user has blocked."""
+        response = await self._mailbox.ListBlocked(
+            dbapi_pb2.ListBlockedRequest(
+                owner_id=call.user_id(), cursor=request.cursor, limit=rules.DEFAULT_BLOCKED
+            )
+        )
+        return aggregator_pb2.ListBlockedResponse(
+            user_ids=response.user_ids, next_cursor=response.next_cursor
+        )
+
+    async def GetPresence(
+        self, request: aggregator_pb2.GetPresenceRequest, context: Context
+    ) -> aggregator_pb2.GetPresenceResponse:
+        """Who is online; between those who blocked each other nobody is seen."""
+        user_id = call.user_id()
+        blocked = await self._mailbox.FilterBlocked(
+            dbapi_pb2.FilterBlockedRequest(owner_id=user_id, user_ids=request.user_ids)
+        )
+        presence = await self._people.look(user_id, request.user_ids, hidden=frozenset(blocked.user_ids))
+        if presence is None:
+            return aggregator_pb2.GetPresenceResponse(degraded=[rules.PRESENCE])
+        return aggregator_pb2.GetPresenceResponse(presence=presence)
 
     async def GetHistory(
         self, request: aggregator_pb2.GetHistoryRequest, context: Context
@@ -111,6 +228,13 @@ class MessengerService(aggregator_pb2_grpc.MessengerServiceServicer):
             )
         )
         return aggregator_pb2.GetHistoryResponse(messages=response.messages, has_more=response.has_more)
+
+    async def _set_blocked(self, user_id: str, *, blocked: bool, request_id: str) -> None:
+        await self._mailbox.SetBlocked(
+            dbapi_pb2.SetBlockedRequest(
+                owner_id=call.user_id(), user_id=user_id, blocked=blocked, request_id=request_id
+            )
+        )
 
     async def _append(
         self, messages: Sequence[dbapi_pb2.NewMessage]

@@ -2,10 +2,10 @@
 
 from pydantic import Field
 
-from mesh.settings import CommonSettings
+from mesh.settings import CommonSettings, RedisSettings
 
 
-class Settings(CommonSettings):
+class Settings(CommonSettings, RedisSettings):
     """The aggregator: business rules over the other services."""
 
     dbapi_address: str = Field(description="gRPC target of dbapi.")

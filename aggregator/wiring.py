@@ -6,10 +6,13 @@ from messenger.items.v1 import items_pb2_grpc
 from messenger.profiles.v1 import profiles_pb2_grpc
 
 from aggregator.parts import Parts
+from aggregator.people import People
 from aggregator.service import MessengerService
 from aggregator.settings import Settings
+from mesh.bus import Bus
 from mesh.channel import Channel
 from mesh.lifecycle import App
+from mesh.presence import Register
 
 
 async def wire(settings: Settings, app: App) -> None:
@@ -24,6 +27,10 @@ async def wire(settings: Settings, app: App) -> None:
         items_pb2_grpc.ItemsServiceStub(items),
         seconds=settings.optional_seconds,
     )
-    service = MessengerService(dbapi_pb2_grpc.MailboxServiceStub(dbapi), parts)
+    bus = await enter(
+        Bus(settings.redis_urls, retention=settings.bus_retention_seconds, length=settings.bus_stream_length)
+    )
+    people = People(await enter(Register(settings.redis_urls, place="aggregator")), bus)
+    service = MessengerService(dbapi_pb2_grpc.MailboxServiceStub(dbapi), parts, people)
     app.serve(aggregator_pb2_grpc.add_MessengerServiceServicer_to_server, service)
     app.check("dbapi", dbapi.ready)

@@ -1,7 +1,7 @@
 """Between protobuf messages and what the rules know."""
 
 from messenger.antispam.v1 import antispam_pb2
-from messenger.events.v1.queue_pb2 import MessageAccepted
+from messenger.events.v1.queue_pb2 import MessageAccepted, MessageEdited
 
 from antispam.verdict import Candidate, Decision, Verdict
 
@@ -13,7 +13,7 @@ _TO_PROTO = {
 _FROM_PROTO = {number: decision for decision, number in _TO_PROTO.items()}
 
 
-def candidate_of_event(accepted: MessageAccepted) -> Candidate:
+def candidate_of_event(accepted: MessageAccepted | MessageEdited) -> Candidate:
     """The message that an event tells of."""
     message = accepted.message
     return Candidate(

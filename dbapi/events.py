@@ -38,8 +38,35 @@ def event_of(entry: OutboxEntry) -> queue_pb2.Event:
                 user_id=ref.owner, peer_id=entry.peer_id, chat_id=ref.chat_id, item_id=entry.item_id
             )
             return queue_pb2.Event(accepted_at=accepted_at, chat_opened=opened)
+        case OutboxKind.DELIVERED:
+            delivered = queue_pb2.DeliveredAdvanced(
+                user_id=ref.owner, peer_id=entry.peer_id, chat_id=ref.chat_id, up_to=ref.up_to
+            )
+            return queue_pb2.Event(accepted_at=accepted_at, delivered_advanced=delivered)
+        case OutboxKind.CHANGED:
+            return _change_of(entry)
+
+
+def _change_of(entry: OutboxEntry) -> queue_pb2.Event:
+    message = entry.message
+    assert message is not None  # noqa: S101  # the store promises it for this kind
+    if message.deleted:
+        removed = queue_pb2.MessageRemoved(
+            user_id=message.owner,
+            peer_id=entry.peer_id,
+            chat_id=message.chat_id,
+            message_id=message.message_id,
+            for_all=entry.for_all,
+            version=message.version,
+        )
+        return queue_pb2.Event(accepted_at=to_timestamp(entry.at), message_removed=removed)
+    edited = queue_pb2.MessageEdited(
+        message=message_to_proto(message), receiver_id=entry.peer_id, version=message.version
+    )
+    return queue_pb2.Event(accepted_at=to_timestamp(entry.at), message_edited=edited)
 
 
 def exchange_of(entry: OutboxEntry) -> str:
-    """Messages go by antispam; the rest has nothing to be checked."""
-    return MESSAGES if entry.ref.kind is OutboxKind.MESSAGE else CHECKED
+    """Texts go by antispam; the rest has nothing to be checked."""
+    has_text = entry.message is not None and not entry.message.deleted
+    return MESSAGES if has_text else CHECKED

@@ -13,10 +13,12 @@ from mesh.batching import Batcher
 from mesh.errors import Internal, MessengerError
 from mesh.mailbox.model import (
     Appended,
+    Changed,
     NewMessage,
     OutboxEntry,
     OutboxRef,
     StoredChat,
+    delivered_ref,
     opened_ref,
     read_ref,
 )
@@ -69,7 +71,7 @@ class MailboxService(dbapi_pb2_grpc.MailboxServiceServicer):
         [found] = await self._store.get_chats([(request.owner_id, request.chat_id)])
         if isinstance(found, MessengerError):
             raise found
-        return dbapi_pb2.GetChatResponse(chat=chat_to_proto(found))
+        return dbapi_pb2.GetChatResponse(chat=chat_to_proto(found), blocked_by_peer=found.blocked_by_peer)
 
     async def ListChats(
         self, request: dbapi_pb2.ListChatsRequest, context: Context
@@ -103,6 +105,68 @@ class MailboxService(dbapi_pb2_grpc.MailboxServiceServicer):
             self._announcer.announce([_entry(moved.chat, read_ref(moved.chat))])
         return dbapi_pb2.MarkReadResponse(chat=chat_to_proto(moved.chat), moved=moved.moved)
 
+    async def MarkDelivered(
+        self, request: dbapi_pb2.MarkDeliveredRequest, context: Context
+    ) -> dbapi_pb2.MarkDeliveredResponse:
+        """Moves the owner's delivery pointer."""
+        moved = await self._store.mark_delivered(request.owner_id, request.chat_id, request.up_to)
+        if moved.moved:
+            self._announcer.announce([_entry(moved.chat, delivered_ref(moved.chat))])
+        return dbapi_pb2.MarkDeliveredResponse(moved=moved.moved)
+
+    async def EditMessage(
+        self, request: dbapi_pb2.EditMessageRequest, context: Context
+    ) -> dbapi_pb2.EditMessageResponse:
+        """Gives one of the owner's messages another text."""
+        changed = await self._store.edit(request.owner_id, request.chat_id, request.message_id, request.text)
+        self._announce_change(changed)
+        return dbapi_pb2.EditMessageResponse(message=message_to_proto(changed.message))
+
+    async def DeleteMessage(
+        self, request: dbapi_pb2.DeleteMessageRequest, context: Context
+    ) -> dbapi_pb2.DeleteMessageResponse:
+        """Takes a message away."""
+        changed = await self._store.delete(
+            request.owner_id, request.chat_id, request.message_id, for_all=request.for_all
+        )
+        self._announce_change(changed)
+        return dbapi_pb2.DeleteMessageResponse()
+
+    async def SearchMessages(
+        self, request: dbapi_pb2.SearchMessagesRequest, context: Context
+    ) -> dbapi_pb2.SearchMessagesResponse:
+        """Finds text in the owner's mailbox."""
+        page = await self._store.search(
+            request.owner_id,
+            request.query,
+            chat_id=request.chat_id,
+            cursor=request.cursor,
+            limit=request.limit,
+        )
+        messages = [message_to_proto(message) for message in page.messages]
+        return dbapi_pb2.SearchMessagesResponse(messages=messages, next_cursor=page.next_cursor)
+
+    async def SetBlocked(
+        self, request: dbapi_pb2.SetBlockedRequest, context: Context
+    ) -> dbapi_pb2.SetBlockedResponse:
+        """Blocks or unblocks a person for the owner."""
+        await self._store.set_blocked(request.owner_id, request.user_id, blocked=request.blocked)
+        return dbapi_pb2.SetBlockedResponse()
+
+    async def ListBlocked(
+        self, request: dbapi_pb2.ListBlockedRequest, context: Context
+    ) -> dbapi_pb2.ListBlockedResponse:
+        """Whom the owner has blocked."""
+        page = await self._store.list_blocked(request.owner_id, request.cursor, request.limit)
+        return dbapi_pb2.ListBlockedResponse(user_ids=page.user_ids, next_cursor=page.next_cursor)
+
+    async def FilterBlocked(
+        self, request: dbapi_pb2.FilterBlockedRequest, context: Context
+    ) -> dbapi_pb2.FilterBlockedResponse:
+        """Those between whom and the owner there is a block, either way."""
+        found = await self._store.blocked_among(request.owner_id, request.user_ids)
+        return dbapi_pb2.FilterBlockedResponse(user_ids=sorted(found))
+
     async def ListChanges(
         self, request: dbapi_pb2.ListChangesRequest, context: Context
     ) -> dbapi_pb2.ListChangesResponse:
@@ -116,6 +180,10 @@ class MailboxService(dbapi_pb2_grpc.MailboxServiceServicer):
             for chat in page.chats
         ]
         return dbapi_pb2.ListChangesResponse(chats=changed, next_page_token=page.next_page_token)
+
+    def _announce_change(self, changed: Changed) -> None:
+        if changed.entry is not None:
+            self._announcer.announce([changed.entry])
 
     async def _append(self, items: Sequence[NewMessage]) -> Sequence[Appended | Exception]:
         outcomes = await self._store.append_own(items)

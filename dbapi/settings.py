@@ -2,10 +2,11 @@
 
 from pydantic import Field
 
-from mesh.settings import AmqpSettings, CommonSettings, MongoSettings
+from mesh.amqp.settings import QueueSettings
+from mesh.settings import CommonSettings, MongoSettings
 
 
-class Settings(CommonSettings, MongoSettings, AmqpSettings):
+class Settings(CommonSettings, MongoSettings, QueueSettings):
     """dbapi: the wrapper over the mailboxes."""
 
     relay_after_seconds: float = Field(

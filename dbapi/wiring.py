@@ -11,7 +11,7 @@ from dbapi.outbox import Announcer, Relay
 from dbapi.service import MailboxService
 from dbapi.settings import Settings
 from mesh import call
-from mesh.amqp import Publisher, Topology
+from mesh.amqp import Publisher
 from mesh.lifecycle import App
 from mesh.mailbox.mongo import MongoMailbox
 from mesh.mailbox.readiness import MailboxReadiness
@@ -21,7 +21,9 @@ async def wire(settings: Settings, app: App) -> None:
     """Builds and starts dbapi's parts."""
     store = MongoMailbox(settings.mongo_shards, driver=settings.mesh_mongo_driver, time_left=call.time_left)
     app.stack.push_async_callback(store.aclose)
-    publisher = await app.stack.enter_async_context(Publisher(settings.amqp_url, Topology(), name="dbapi"))
+    publisher = await app.stack.enter_async_context(
+        Publisher(settings.amqp_url, settings.topology(), name="dbapi")
+    )
 
     announcer = Announcer(store, publisher)
     relay = Relay(

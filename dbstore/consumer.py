@@ -16,10 +16,14 @@ from mesh.bus import Bus
 from mesh.errors import InvalidArgument, MessengerError, NotFound
 from mesh.mailbox.model import Appended
 from mesh.mailbox.store import MailboxStore
+from mesh.wire import message_to_proto, to_datetime
 
 log = structlog.get_logger()
 
 Told = list[Published]
+"""What the users' streams are to be told of one event."""
+
+Chats = dict[tuple[str, str], Published | Exception]
 
 
 class EventHandler:
@@ -40,70 +44,122 @@ class EventHandler:
         stored = await self._store_all(events)
         good = [event for event, told in zip(events, stored, strict=True) if not isinstance(told, Exception)]
         chats = await self._chats(good)
-        plans = [
-            told if isinstance(told, Exception) else [*told, *_of_chats(event, chats)]
-            for event, told in zip(events, stored, strict=True)
-        ]
-        return await self._publish(plans)
+        return await self._publish(
+            [
+                told if isinstance(told, Exception) else [*told, *_of_chats(event, chats)]
+                for event, told in zip(events, stored, strict=True)
+            ]
+        )
+
+    # ── the peers' mailboxes ────────────────────────────────────────────────────────────────────────────────
 
     async def _store_all(self, events: Sequence[queue_pb2.Event]) -> list[Told | Exception]:
-        """Writes the peers' mailboxes; what each event's streams are to be told, or why it failed."""
-        outcomes: list[Told | Exception] = [InvalidArgument("an event of no known kind")] * len(events)
-        messages = [
-            (index, event.message_accepted)
+        """Writes the peers' mailboxes: new messages all at once, the rest side by side.
+
+        A change may overtake its message in the queue; then it finds nothing and comes again.
+        """
+        outcomes: dict[int, Told | Exception] = {}
+        messages = {
+            index: event.message_accepted
             for index, event in enumerate(events)
             if event.WhichOneof("body") == "message_accepted"
-        ]
-        others = [
-            self._store_other(index, event, outcomes)
-            for index, event in enumerate(events)
-            if event.WhichOneof("body") in ("read_advanced", "chat_opened")
-        ]
-        await asyncio.gather(self._store_messages(messages, outcomes), *others)
-        return outcomes
+        }
+        outcomes.update(await self._store_messages(messages))
+        others = [index for index in range(len(events)) if index not in messages]
+        told = await asyncio.gather(*(self._store_other(events[index]) for index in others))
+        outcomes.update(zip(others, told, strict=True))
+        return [outcomes[index] for index in range(len(events))]
 
     async def _store_messages(
-        self, messages: list[tuple[int, queue_pb2.MessageAccepted]], outcomes: list[Told | Exception]
-    ) -> None:
-        passing = []
-        for index, accepted in messages:
-            if rules.is_rejected(accepted):
-                outcomes[index] = [rules.sender_copy(accepted)]
-                log.info(
-                    "message rejected",
-                    message_id=accepted.message.message_id,
-                    checker=accepted.verdict.checker,
-                    reason=accepted.verdict.reason,
-                )
-            else:
-                passing.append((index, accepted))
-        if not passing:
-            return
-        appended = await self._store.append_incoming([rules.incoming(accepted) for _, accepted in passing])
-        for (index, accepted), result in zip(passing, appended, strict=True):
+        self, messages: dict[int, queue_pb2.MessageAccepted]
+    ) -> dict[int, Told | Exception]:
+        rejected = {index for index, accepted in messages.items() if rules.is_rejected(accepted)}
+        passing = [index for index in messages if index not in rejected]
+        appended = await self._store.append_incoming([rules.incoming(messages[index]) for index in passing])
+        refusals = await asyncio.gather(*(self._refuse(messages[index]) for index in rejected))
+        outcomes: dict[int, Told | Exception] = dict(zip(rejected, refusals, strict=True))
+        for index, result in zip(passing, appended, strict=True):
             outcomes[index] = (
-                [rules.receiver_copy(result.message), rules.sender_copy(accepted)]
+                [rules.receiver_copy(result.message), rules.sender_copy(messages[index])]
                 if isinstance(result, Appended)
                 else result
             )
+        return outcomes
 
-    async def _store_other(
-        self, index: int, event: queue_pb2.Event, outcomes: list[Told | Exception]
-    ) -> None:
-        if event.WhichOneof("body") == "chat_opened":
-            outcomes[index] = []
-            return
-        read = event.read_advanced
+    async def _refuse(self, accepted: queue_pb2.MessageAccepted) -> Told | Exception:
+        """Records a rejection in the sender's mailbox; nobody is told of it."""
+        message, verdict = accepted.message, accepted.verdict
+        try:
+            await self._store.record_rejection(
+                message.sender_id, message.chat_id, message.message_id, f"{verdict.checker}:{verdict.reason}"
+            )
+        except MessengerError as error:
+            return error
+        log.info(
+            "message rejected", message_id=message.message_id, checker=verdict.checker, reason=verdict.reason
+        )
+        return [rules.sender_copy(accepted)]
+
+    async def _store_other(self, event: queue_pb2.Event) -> Told | Exception:
+        try:
+            match event.WhichOneof("body"):
+                case "read_advanced":
+                    return await self._read(event.read_advanced)
+                case "delivered_advanced":
+                    return await self._delivered(event.delivered_advanced)
+                case "message_edited":
+                    return await self._edited(event.message_edited)
+                case "message_removed":
+                    return await self._removed(event.message_removed)
+                case "chat_opened":
+                    return []
+                case _:
+                    return InvalidArgument("an event of no kind that this dbstore knows")
+        except MessengerError as error:
+            return error
+
+    async def _read(self, read: queue_pb2.ReadAdvanced) -> Told:
         try:
             await self._store.advance_peer_read(read.peer_id, read.chat_id, read.up_to)
-            outcomes[index] = [rules.receipt(read)]
         except NotFound:
-            outcomes[index] = []  # the peer holds no copy whose pointer could move
-        except MessengerError as error:
-            outcomes[index] = error
+            return []  # the peer holds no copy whose pointer could move
+        return [rules.receipt(read)]
 
-    async def _chats(self, events: Sequence[queue_pb2.Event]) -> dict[tuple[str, str], Published | Exception]:
-        keys = rules.changed_chats(events)
+    async def _delivered(self, delivered: queue_pb2.DeliveredAdvanced) -> Told:
+        try:
+            await self._store.advance_peer_delivered(delivered.peer_id, delivered.chat_id, delivered.up_to)
+        except NotFound:
+            return []
+        return [rules.delivery_receipt(delivered)]
+
+    async def _edited(self, edited: queue_pb2.MessageEdited) -> Told:
+        message = edited.message
+        told = [rules.message_updated(message.sender_id, message)]
+        if rules.is_rejected(edited):
+            return told
+        copy = await self._store.apply_edit(
+            edited.receiver_id,
+            message.chat_id,
+            message.message_id,
+            text=message.text,
+            edited_at=to_datetime(message.edited_at),
+            version=edited.version,
+        )
+        return [rules.message_updated(edited.receiver_id, message_to_proto(copy)), *told]
+
+    async def _removed(self, removed: queue_pb2.MessageRemoved) -> Told:
+        told = [rules.message_deleted(removed.user_id, removed)]
+        if not removed.for_all:
+            return told
+        await self._store.apply_removal(
+            removed.peer_id, removed.chat_id, removed.message_id, version=removed.version
+        )
+        return [rules.message_deleted(removed.peer_id, removed), *told]
+
+    # ── the users' streams ──────────────────────────────────────────────────────────────────────────────────
+
+    async def _chats(self, events: Sequence[queue_pb2.Event]) -> Chats:
+        keys = list(dict.fromkeys(key for event in events for key in rules.changed_chats(event)))
         found = await self._store.get_chats(keys) if keys else []
         return {
             key: chat if isinstance(chat, Exception) else rules.chat_changed(chat)
@@ -126,9 +182,9 @@ class EventHandler:
         return outcomes
 
 
-def _of_chats(event: queue_pb2.Event, chats: dict[tuple[str, str], Published | Exception]) -> Told:
+def _of_chats(event: queue_pb2.Event, chats: Chats) -> Told:
     """What an event's chats tell; a chat that could not be read now is told by its next change."""
-    told = (chats.get(key) for key in rules.changed_chats([event]))
+    told = (chats.get(key) for key in rules.changed_chats(event))
     return [published for published in told if published is not None and not isinstance(published, Exception)]
 
 

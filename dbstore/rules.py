@@ -1,7 +1,5 @@
 """What an event asks of the peer's mailbox and of the bus; pure."""
 
-from collections.abc import Iterable
-
 from messenger.antispam.v1 import antispam_pb2
 from messenger.common.v1 import types_pb2
 from messenger.events.v1 import notifications_pb2, queue_pb2
@@ -13,9 +11,9 @@ Published = tuple[str, bytes]
 """A user and a serialized Notification for that user's stream."""
 
 
-def is_rejected(accepted: queue_pb2.MessageAccepted) -> bool:
-    """Whether antispam keeps the message from its receiver."""
-    return accepted.verdict.decision == antispam_pb2.DECISION_REJECT
+def is_rejected(checked: queue_pb2.MessageAccepted | queue_pb2.MessageEdited) -> bool:
+    """Whether antispam keeps the text from its receiver."""
+    return checked.verdict.decision == antispam_pb2.DECISION_REJECT
 
 
 def incoming(accepted: queue_pb2.MessageAccepted) -> IncomingMessage:
@@ -54,23 +52,53 @@ def receipt(read: queue_pb2.ReadAdvanced) -> Published:
     return read.peer_id, notifications_pb2.Notification(receipt_read=body).SerializeToString()
 
 
+def message_updated(user_id: str, message: types_pb2.Message) -> Published:
+    """Tells a user's devices of a message's other text."""
+    body = notifications_pb2.MessageUpdated(message=message)
+    return user_id, notifications_pb2.Notification(message_updated=body).SerializeToString()
+
+
+def message_deleted(user_id: str, removed: queue_pb2.MessageRemoved) -> Published:
+    """Tells a user's devices that a message was taken away."""
+    body = notifications_pb2.MessageDeleted(chat_id=removed.chat_id, message_id=removed.message_id)
+    return user_id, notifications_pb2.Notification(message_deleted=body).SerializeToString()
+
+
+def delivery_receipt(delivered: queue_pb2.DeliveredAdvanced) -> Published:
+    """Tells the peer how far the user's devices have received."""
+    body = notifications_pb2.ReceiptDelivered(
+        chat_id=delivered.chat_id, user_id=delivered.user_id, up_to=delivered.up_to
+    )
+    return delivered.peer_id, notifications_pb2.Notification(receipt_delivered=body).SerializeToString()
+
+
 def _message_new(user_id: str, message: types_pb2.Message) -> Published:
     body = notifications_pb2.MessageNew(message=message)
     return user_id, notifications_pb2.Notification(message_new=body).SerializeToString()
 
 
-def changed_chats(events: Iterable[queue_pb2.Event]) -> list[tuple[str, str]]:
-    """Owner and chat id of every chat whose owner should see it anew, each once."""
-    keys: dict[tuple[str, str], None] = {}
-    for event in events:
-        match event.WhichOneof("body"):
-            case "message_accepted":
-                accepted = event.message_accepted
-                keys[accepted.message.sender_id, accepted.message.chat_id] = None
-                if not is_rejected(accepted):
-                    keys[accepted.receiver_id, accepted.message.chat_id] = None
-            case "read_advanced":
-                keys[event.read_advanced.user_id, event.read_advanced.chat_id] = None
-            case "chat_opened":
-                keys[event.chat_opened.user_id, event.chat_opened.chat_id] = None
-    return list(keys)
+def changed_chats(event: queue_pb2.Event) -> list[tuple[str, str]]:
+    """Owner and chat id of every chat whose owner should see it anew."""
+    match event.WhichOneof("body"):
+        case "message_accepted":
+            return _both_sides(event.message_accepted)
+        case "message_edited":
+            return _both_sides(event.message_edited)
+        case "message_removed":
+            removed = event.message_removed
+            mine = [(removed.user_id, removed.chat_id)]
+            return [*mine, (removed.peer_id, removed.chat_id)] if removed.for_all else mine
+        case "read_advanced":
+            return [(event.read_advanced.user_id, event.read_advanced.chat_id)]
+        case "chat_opened":
+            return [(event.chat_opened.user_id, event.chat_opened.chat_id)]
+        case _:
+            return []
+
+
+def _both_sides(
+    checked: queue_pb2.MessageAccepted | queue_pb2.MessageEdited,
+) -> list[tuple[str, str]]:
+    chat_id = checked.message.chat_id
+    sender = (checked.message.sender_id, chat_id)
+    return [sender] if is_rejected(checked) else [sender, (checked.receiver_id, chat_id)]

@@ -2,10 +2,11 @@
 
 from pydantic import Field
 
-from mesh.settings import AmqpSettings, CommonSettings, MongoSettings, RedisSettings
+from mesh.amqp.settings import QueueSettings
+from mesh.settings import CommonSettings, MongoSettings, RedisSettings
 
 
-class Settings(CommonSettings, MongoSettings, AmqpSettings, RedisSettings):
+class Settings(CommonSettings, MongoSettings, QueueSettings, RedisSettings):
     """dbstore: carries events over into the peer's mailbox, and onto the bus."""
 
     prefetch: int = Field(default=256, gt=0, description="AMQP messages taken before the first is settled.")

@@ -3,7 +3,7 @@
 from dbstore.consumer import EventHandler
 from dbstore.settings import Settings
 from mesh import call
-from mesh.amqp import CHECKED, Consumer, Publisher, Topology
+from mesh.amqp import CHECKED, Consumer, Publisher
 from mesh.bus import Bus
 from mesh.lifecycle import App
 from mesh.mailbox.mongo import MongoMailbox
@@ -18,7 +18,7 @@ async def wire(settings: Settings, app: App) -> None:
     bus = await enter(
         Bus(settings.redis_urls, retention=settings.bus_retention_seconds, length=settings.bus_stream_length)
     )
-    topology = Topology()
+    topology = settings.topology()
     publisher = await enter(Publisher(settings.amqp_url, topology, name="dbstore"))
     consumer = await enter(
         Consumer(

@@ -41,12 +41,6 @@ class MongoSettings(BaseSettings):
     mesh_mongo_driver: Literal["motor", "pymongo"] = Field(default="motor", description="The asyncio driver.")
 
 
-class AmqpSettings(BaseSettings):
-    """Where the queues are."""
-
-    amqp_url: str = Field(pattern="^amqps?://", description="RabbitMQ, amqp://user:password@host:port/vhost.")
-
-
 class RedisSettings(BaseSettings):
     """Where the real-time bus is."""
 

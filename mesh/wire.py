@@ -47,5 +47,6 @@ def chat_to_proto(chat: StoredChat) -> types_pb2.Chat:
         read_up_to=chat.read_up_to or None,
         peer_read_up_to=chat.peer_read_up_to or None,
         peer_delivered_up_to=chat.peer_delivered_up_to or None,
+        blocked=chat.blocked or None,
         updated_at=to_timestamp(chat.activity or chat.touched_at),
     )

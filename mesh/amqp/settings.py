@@ -1,14 +1,15 @@
 """Settings of every process that meets the queues; all of them must be told the same."""
 
 from pydantic import Field
+from pydantic_settings import BaseSettings
 
 from mesh.amqp.topology import Topology
-from mesh.settings import AmqpSettings
 
 
-class QueueSettings(AmqpSettings):
+class QueueSettings(BaseSettings):
     """Where the queues are, and their numbers."""
 
+    amqp_url: str = Field(pattern="^amqps?://", description="RabbitMQ, amqp://user:password@host:port/vhost.")
     queue_prefix: str = Field(
         default="", description="Put before every exchange and queue on a shared broker."
     )

@@ -39,6 +39,7 @@ class StoredMessage:
         stored_at: when this mailbox took it.
         version: edits and deletions so far.
         original_text: the text as it was sent, kept where an edit has replaced it; "" otherwise.
+        rejected: why antispam keeps it from its receiver; "" where it does not.
     """
 
     owner: str
@@ -56,6 +57,7 @@ class StoredMessage:
     edited_at: datetime | None = None
     deleted: bool = False
     original_text: str = ""
+    rejected: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +71,8 @@ class StoredChat:
         read_incoming: how many incoming messages the owner has read.
         activity: time of its last message or of its opening, the place in the list; None while it is hidden.
         touched_at: when anything in it changed last.
+        blocked: the owner has blocked the peer.
+        blocked_by_peer: the peer has blocked the owner.
     """
 
     owner: str
@@ -84,7 +88,10 @@ class StoredChat:
     read_up_to: str = ""
     read_incoming: int = 0
     peer_read_up_to: str = ""
+    delivered_up_to: str = ""
     peer_delivered_up_to: str = ""
+    blocked: bool = False
+    blocked_by_peer: bool = False
 
     @property
     def unread(self) -> int:
@@ -154,16 +161,19 @@ class OutboxKind(StrEnum):
     MESSAGE = "message"
     READ = "read"
     OPENED = "opened"
+    DELIVERED = "delivered"
+    CHANGED = "changed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxRef:
-    """Names one outbox mark. `seq` is a message's; `up_to` is the read pointer that was told."""
+    """Names one outbox mark. `seq` and `version` are a message's; `up_to` is the pointer that was told."""
 
     kind: OutboxKind
     owner: str
     chat_id: str
     seq: int = 0
+    version: int = 0
     up_to: str = ""
 
 
@@ -176,6 +186,15 @@ class OutboxEntry:
     peer_id: str
     item_id: str
     message: StoredMessage | None = None
+    for_all: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changed:
+    """A message after an edit or a deletion; `entry` is to be announced, None where nobody is to know."""
+
+    message: StoredMessage
+    entry: OutboxEntry | None
 
 
 def message_ref(message: StoredMessage) -> OutboxRef:
@@ -186,6 +205,13 @@ def message_ref(message: StoredMessage) -> OutboxRef:
 def read_ref(chat: StoredChat) -> OutboxRef:
     """The mark of the chat's read pointer as it stands."""
     return OutboxRef(kind=OutboxKind.READ, owner=chat.owner, chat_id=chat.chat_id, up_to=chat.read_up_to)
+
+
+def delivered_ref(chat: StoredChat) -> OutboxRef:
+    """The mark of the chat's delivery pointer as it stands."""
+    return OutboxRef(
+        kind=OutboxKind.DELIVERED, owner=chat.owner, chat_id=chat.chat_id, up_to=chat.delivered_up_to
+    )
 
 
 def opened_ref(chat: StoredChat) -> OutboxRef:
