@@ -16,13 +16,13 @@ from google.protobuf.message import Message
 from messenger.edge.v1 import session_pb2
 
 from edge import jsonrpc
-from edge.faults import describe
+from edge.faults import data_of, describe
 from edge.limits import Limiter
 from edge.table import Method
 from mesh import call
 from mesh.bus import EventId
 from mesh.channel import Channel
-from mesh.errors import MessengerError, ResourceExhausted
+from mesh.errors import Internal, MessengerError, ResourceExhausted, Unimplemented
 from mesh.server import check
 
 log = structlog.get_logger()
@@ -136,29 +136,28 @@ class Calls:
     async def _part(
         self, part: jsonrpc.Call | jsonrpc.Malformed, caller: Caller
     ) -> tuple[bytes, MessengerError | None]:
+        traceparent = call.new_traceparent()
+        trace_id = call.trace_id(traceparent)
         if isinstance(part, jsonrpc.Malformed):
-            return jsonrpc.error(None, part.code, part.message), None
+            return jsonrpc.error(None, part.code, part.message, data_of(part.reason, trace_id)), None
+        error: MessengerError | None = None
+        try:
+            text = jsonrpc.result(part.request_id, await self._result(part, caller, traceparent))
+        except MessengerError as failure:
+            error = failure
+        except Exception:
+            log.exception("call failed", method=part.method, trace_id=trace_id)
+            error = Internal("unexpected")
+        if error is not None:
+            text = jsonrpc.error(part.request_id, *describe(error, trace_id))
+        return (text if part.wants_response else b""), error
+
+    async def _result(self, part: jsonrpc.Call, caller: Caller, traceparent: str) -> Any:  # a JSON value
         method = self._methods.get(part.method)
         if method is None:
-            text = jsonrpc.error(
-                part.request_id, jsonrpc.METHOD_NOT_FOUND, f"There is no method {part.method!r}."
-            )
-            return (text if part.wants_response else b""), None
-        traceparent = call.new_traceparent()
-        error: MessengerError | None = None
+            raise Unimplemented(f"There is no method {part.method!r}.", reason="METHOD_NOT_FOUND")
         with call.within(call.Call(deadline=time.monotonic() + method.deadline, traceparent=traceparent)):
-            try:
-                text = jsonrpc.result(
-                    part.request_id, method.write(await self._perform(method, part.params, caller))
-                )
-            except MessengerError as failure:
-                error = failure
-            except Exception:
-                log.exception("call failed", method=method.name, trace_id=call.trace_id(traceparent))
-                error = MessengerError("unexpected", reason="INTERNAL")
-        if error is not None:
-            text = jsonrpc.error(part.request_id, *describe(error, call.trace_id(traceparent)))
-        return (text if part.wants_response else b""), error
+            return method.write(await self._perform(method, part.params, caller))
 
     async def _perform(self, method: Method, params: bytes, caller: Caller) -> Message:
         local = self._local.get(method.name)

@@ -21,11 +21,16 @@ def code_of(error: MessengerError) -> int:
     return -32000 - int(error.code.value[0]) if own is None else own
 
 
+def data_of(reason: str, trace_id: str, *, retryable: bool = False) -> dict[str, Any]:
+    """What every error object has in its data."""
+    return {"reason": reason, "retryable": retryable, "trace_id": trace_id}
+
+
 def describe(error: MessengerError, trace_id: str) -> tuple[int, str, dict[str, Any]]:
     """Code, message and data of the error object for a client."""
     code = code_of(error)
     message = UNEXPECTED if code == jsonrpc.INTERNAL_ERROR else error.detail
-    data: dict[str, Any] = {"reason": error.reason, "retryable": error.retryable, "trace_id": trace_id}
+    data = data_of(error.reason, trace_id, retryable=error.retryable)
     if error.retry_after_ms is not None:
         data["retry_after_ms"] = error.retry_after_ms
     return code, message, data

@@ -26,7 +26,7 @@ from edge import jsonrpc
 from edge.auth import Authenticator, Identity
 from edge.backlog import Pushed
 from edge.calls import Calls, Lanes
-from edge.faults import describe
+from edge.faults import data_of, describe
 from edge.hub import Follower, Hub, Start
 from mesh import call
 from mesh.bus import EventId
@@ -103,7 +103,8 @@ class HttpApi:
         caller = _HttpCaller(await self._identity(request), self._authenticator, self._hub)
         body = await _read_body(request)
         if body is None:
-            text = jsonrpc.error(None, jsonrpc.INVALID_REQUEST, f"The body is over {MAX_BODY} bytes.")
+            data = data_of("TOO_LARGE", call.trace_id(call.new_traceparent()))
+            text = jsonrpc.error(None, jsonrpc.INVALID_REQUEST, f"The body is over {MAX_BODY} bytes.", data)
             return Response(text, status_code=413, media_type="application/json")
         answer = await self._calls.answer(body, caller)
         if not answer.text:

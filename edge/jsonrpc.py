@@ -44,6 +44,11 @@ class Malformed:
     code: int
     message: str
 
+    @property
+    def reason(self) -> str:
+        """For programs, in UPPER_SNAKE."""
+        return "PARSE_ERROR" if self.code == PARSE_ERROR else "INVALID_REQUEST"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parsed:
