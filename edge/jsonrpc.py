@@ -50,6 +50,9 @@ class Malformed:
         return "PARSE_ERROR" if self.code == PARSE_ERROR else "INVALID_REQUEST"
 
 
+NOT_JSON = Malformed(code=PARSE_ERROR, message="Parse error: the text is not JSON.")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parsed:
     """One frame or body: its parts in order, and whether the answer is an array."""
@@ -67,35 +70,40 @@ class _Request(msgspec.Struct, gc=False):
 
 _REQUEST = msgspec.json.Decoder(_Request)
 _BATCH = msgspec.json.Decoder(list[msgspec.Raw])
+_ANYTHING = msgspec.json.Decoder()
 _ENCODER = msgspec.json.Encoder()
+_BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def parse(text: bytes) -> Parsed:
     """Reads one frame or body, whatever it holds; never raises."""
-    if text.lstrip(b" \t\r\n")[:1] != b"[":
-        return Parsed(parts=(_part(text),), is_batch=False)
     try:
+        text.decode()  # params stay raw here, and msgspec looks at the encoding of nothing that it skips
+        if text.lstrip(b" \t\r\n")[:1] != b"[":
+            return Parsed(parts=(_part(text),), is_batch=False)
         raw = _BATCH.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return _single(PARSE_ERROR, "Parse error: the text is not JSON.")
+    except _BROKEN:
+        return Parsed(parts=(NOT_JSON,), is_batch=False)
     if not raw:
-        return _single(INVALID_REQUEST, "Invalid request: the batch is empty.")
+        return _refused("Invalid request: the batch is empty.")
     if len(raw) > MAX_BATCH:
-        return _single(INVALID_REQUEST, f"Invalid request: a batch holds at most {MAX_BATCH} calls.")
+        return _refused(f"Invalid request: a batch holds at most {MAX_BATCH} calls.")
     return Parsed(parts=tuple(_part(bytes(item)) for item in raw), is_batch=True)
 
 
-def _single(code: int, message: str) -> Parsed:
-    return Parsed(parts=(Malformed(code=code, message=message),), is_batch=False)
+def _refused(message: str) -> Parsed:
+    return Parsed(parts=(Malformed(code=INVALID_REQUEST, message=message),), is_batch=False)
 
 
 def _part(text: bytes) -> Call | Malformed:
     try:
         request = _REQUEST.decode(text)
     except msgspec.ValidationError as error:
+        if not _is_json(text):  # the decoder stops at the first thing that is wrong
+            return NOT_JSON
         return Malformed(code=INVALID_REQUEST, message=f"Invalid request: {error}.")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return Malformed(code=PARSE_ERROR, message="Parse error: the text is not JSON.")
+    except _BROKEN:
+        return NOT_JSON
     if request.jsonrpc != "2.0":
         return Malformed(code=INVALID_REQUEST, message='Invalid request: "jsonrpc" must be "2.0".')
     params = b"" if request.params is msgspec.UNSET else bytes(request.params)
@@ -106,6 +114,14 @@ def _part(text: bytes) -> Call | Malformed:
     if request.id is msgspec.UNSET:
         return Call(method=request.method, params=params, wants_response=False)
     return Call(method=request.method, params=params, request_id=request.id)
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        _ANYTHING.decode(text)
+    except _BROKEN:
+        return False
+    return True
 
 
 def result(request_id: RequestId, value: object) -> bytes:
