@@ -5,13 +5,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 import structlog
-from messenger.common.v1 import types_pb2
-from messenger.items.v1 import items_pb2, items_pb2_grpc
-from messenger.profiles.v1 import profiles_pb2, profiles_pb2_grpc
 
 from aggregator import rules
 from mesh import call
 from mesh.errors import MessengerError
+from messenger.common.v1 import types_pb2
+from messenger.items.v1 import items_pb2, items_pb2_grpc
+from messenger.profiles.v1 import profiles_pb2, profiles_pb2_grpc
 
 log = structlog.get_logger()
 

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import structlog
 from google.protobuf.timestamp_pb2 import Timestamp
-from messenger.common.v1 import types_pb2
-from messenger.events.v1 import notifications_pb2
 
 from mesh.bus import Bus
 from mesh.errors import MessengerError
 from mesh.presence import Presence, Register
+from messenger.common.v1 import types_pb2
+from messenger.events.v1 import notifications_pb2
 
 log = structlog.get_logger()
 

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 import grpc
-from messenger.aggregator.v1 import aggregator_pb2, aggregator_pb2_grpc
-from messenger.dbapi.v1 import dbapi_pb2, dbapi_pb2_grpc
 
 from aggregator import rules
 from aggregator.parts import Parts
@@ -13,6 +11,8 @@ from aggregator.people import People
 from mesh import call
 from mesh.batching import Batcher
 from mesh.errors import from_code
+from messenger.aggregator.v1 import aggregator_pb2, aggregator_pb2_grpc
+from messenger.dbapi.v1 import dbapi_pb2, dbapi_pb2_grpc
 
 Context: TypeAlias = grpc.aio.ServicerContext
 

@@ -1,10 +1,5 @@
 """Puts an aggregator together; the only place that names its concrete parts."""
 
-from messenger.aggregator.v1 import aggregator_pb2_grpc
-from messenger.dbapi.v1 import dbapi_pb2_grpc
-from messenger.items.v1 import items_pb2_grpc
-from messenger.profiles.v1 import profiles_pb2_grpc
-
 from aggregator.parts import Parts
 from aggregator.people import People
 from aggregator.service import MessengerService
@@ -13,6 +8,10 @@ from mesh.bus import Bus
 from mesh.channel import Channel
 from mesh.lifecycle import App
 from mesh.presence import Register
+from messenger.aggregator.v1 import aggregator_pb2_grpc
+from messenger.dbapi.v1 import dbapi_pb2_grpc
+from messenger.items.v1 import items_pb2_grpc
+from messenger.profiles.v1 import profiles_pb2_grpc
 
 
 async def wire(settings: Settings, app: App) -> None:

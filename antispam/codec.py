@@ -1,9 +1,8 @@
 """Between protobuf messages and what the rules know."""
 
+from antispam.verdict import Candidate, Decision, Verdict
 from messenger.antispam.v1 import antispam_pb2
 from messenger.events.v1.queue_pb2 import MessageAccepted, MessageEdited
-
-from antispam.verdict import Candidate, Decision, Verdict
 
 _TO_PROTO = {
     Decision.PASS: antispam_pb2.DECISION_PASS,

@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-from messenger.events.v1.queue_pb2 import Event, MessageAccepted, MessageEdited
-
 from antispam.codec import candidate_of_event, verdict_to_proto
 from antispam.judge import Judge
 from mesh.amqp import CHECKED, DONE, Outcome, Publisher, Received
+from messenger.events.v1.queue_pb2 import Event, MessageAccepted, MessageEdited
 
 
 class Antispam:

@@ -1,11 +1,11 @@
 """CheckerService over the own rules: the reference for teams that serve it, and a way to try a text."""
 
 import grpc
-from messenger.antispam.v1.antispam_pb2 import CheckRequest, CheckResponse
-from messenger.antispam.v1.antispam_pb2_grpc import CheckerServiceServicer
 
 from antispam.codec import candidate_of_request, verdict_to_proto
 from antispam.judge import Judge
+from messenger.antispam.v1.antispam_pb2 import CheckRequest, CheckResponse
+from messenger.antispam.v1.antispam_pb2_grpc import CheckerServiceServicer
 
 
 class CheckerService(CheckerServiceServicer):

@@ -6,11 +6,11 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
-from messenger.antispam.v1.antispam_pb2 import CheckRequest, CheckResponse
 
 from antispam.codec import candidate_to_proto, verdict_of
 from antispam.verdict import Candidate, Verdict, unchecked
 from mesh.errors import MessengerError
+from messenger.antispam.v1.antispam_pb2 import CheckRequest, CheckResponse
 
 log = structlog.get_logger()
 

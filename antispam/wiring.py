@@ -1,7 +1,5 @@
 """Puts antispam together; the only place that names its concrete parts."""
 
-from messenger.antispam.v1.antispam_pb2_grpc import CheckerServiceStub, add_CheckerServiceServicer_to_server
-
 from antispam.checkers.blocklist import Blocklist
 from antispam.checkers.flood import Flood
 from antispam.checkers.links import Links
@@ -15,6 +13,7 @@ from antispam.teams import TeamChecker
 from mesh.amqp import MESSAGES, Consumer, Publisher
 from mesh.channel import Channel
 from mesh.lifecycle import App
+from messenger.antispam.v1.antispam_pb2_grpc import CheckerServiceStub, add_CheckerServiceServicer_to_server
 
 
 def rules(settings: Settings) -> Rules:

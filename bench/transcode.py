@@ -1,4 +1,4 @@
-"""What reading params and writing results costs, against protobuf's own json_format: `python -m bench.transcode`."""
+"""What transcoding costs, against protobuf's own json_format: `python -m bench.transcode`."""
 
 import timeit
 from collections.abc import Callable

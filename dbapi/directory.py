@@ -6,6 +6,7 @@ They know everybody and everything: names are made from the ids.
 from typing import TypeAlias
 
 import grpc
+
 from messenger.items.v1 import items_pb2, items_pb2_grpc
 from messenger.profiles.v1 import profiles_pb2, profiles_pb2_grpc
 

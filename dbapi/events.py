@@ -1,10 +1,9 @@
 """From what the outbox holds to what the queue carries; pure."""
 
-from messenger.events.v1 import queue_pb2
-
 from mesh.amqp import CHECKED, MESSAGES
 from mesh.mailbox.model import OutboxEntry, OutboxKind, StoredMessage, message_ref
 from mesh.wire import message_to_proto, to_timestamp
+from messenger.events.v1 import queue_pb2
 
 
 def entry_of(message: StoredMessage) -> OutboxEntry:

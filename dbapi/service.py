@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 import grpc
-from messenger.dbapi.v1 import dbapi_pb2, dbapi_pb2_grpc
 
 from dbapi.events import entry_of
 from dbapi.outbox import Announcer
@@ -24,6 +23,7 @@ from mesh.mailbox.model import (
 )
 from mesh.mailbox.store import MailboxStore
 from mesh.wire import chat_to_proto, message_to_proto, to_datetime
+from messenger.dbapi.v1 import dbapi_pb2, dbapi_pb2_grpc
 
 Context: TypeAlias = grpc.aio.ServicerContext
 

@@ -2,10 +2,6 @@
 
 from datetime import timedelta
 
-from messenger.dbapi.v1 import dbapi_pb2_grpc
-from messenger.items.v1 import items_pb2_grpc
-from messenger.profiles.v1 import profiles_pb2_grpc
-
 from dbapi.directory import ItemsService, ProfilesService
 from dbapi.outbox import Announcer, Relay
 from dbapi.service import MailboxService
@@ -15,6 +11,9 @@ from mesh.amqp import Publisher
 from mesh.lifecycle import App
 from mesh.mailbox.mongo import MongoMailbox
 from mesh.mailbox.readiness import MailboxReadiness
+from messenger.dbapi.v1 import dbapi_pb2_grpc
+from messenger.items.v1 import items_pb2_grpc
+from messenger.profiles.v1 import profiles_pb2_grpc
 
 
 async def wire(settings: Settings, app: App) -> None:

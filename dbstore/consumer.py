@@ -7,7 +7,6 @@ import asyncio
 from collections.abc import Sequence
 
 import structlog
-from messenger.events.v1 import queue_pb2
 
 from dbstore import rules
 from dbstore.rules import Published
@@ -17,6 +16,7 @@ from mesh.errors import InvalidArgument, MessengerError, NotFound
 from mesh.mailbox.model import Appended
 from mesh.mailbox.store import MailboxStore
 from mesh.wire import message_to_proto, to_datetime
+from messenger.events.v1 import queue_pb2
 
 log = structlog.get_logger()
 

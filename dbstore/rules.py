@@ -1,11 +1,10 @@
 """What an event asks of the peer's mailbox and of the bus; pure."""
 
+from mesh.mailbox.model import IncomingMessage, StoredChat, StoredMessage
+from mesh.wire import chat_to_proto, message_to_proto, to_datetime
 from messenger.antispam.v1 import antispam_pb2
 from messenger.common.v1 import types_pb2
 from messenger.events.v1 import notifications_pb2, queue_pb2
-
-from mesh.mailbox.model import IncomingMessage, StoredChat, StoredMessage
-from mesh.wire import chat_to_proto, message_to_proto, to_datetime
 
 Published = tuple[str, bytes]
 """A user and a serialized Notification for that user's stream."""

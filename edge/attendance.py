@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 
 import structlog
 from google.protobuf.timestamp_pb2 import Timestamp
-from messenger.events.v1 import notifications_pb2
 
 from mesh.bus import Bus
 from mesh.errors import Unavailable
 from mesh.presence import TTL, Register
+from messenger.events.v1 import notifications_pb2
 
 log = structlog.get_logger()
 

@@ -7,12 +7,12 @@ import msgspec
 import structlog
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
-from messenger.dbapi.v1 import dbapi_pb2, dbapi_pb2_grpc
-from messenger.events.v1 import notifications_pb2
 
 from edge.table import Notifications
 from mesh.bus import Bus, Entry, EventId
 from mesh.errors import Unavailable
+from messenger.dbapi.v1 import dbapi_pb2, dbapi_pb2_grpc
+from messenger.events.v1 import notifications_pb2
 
 log = structlog.get_logger()
 

@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 import structlog
 from google.protobuf.message import Message
-from messenger.edge.v1 import session_pb2
 
 from edge import jsonrpc
 from edge.faults import data_of, describe
@@ -24,6 +23,7 @@ from mesh.bus import EventId
 from mesh.channel import Channel
 from mesh.errors import Internal, MessengerError, ResourceExhausted, Unimplemented
 from mesh.server import check
+from messenger.edge.v1 import session_pb2
 
 log = structlog.get_logger()
 

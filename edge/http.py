@@ -13,7 +13,6 @@ from typing import Any
 
 import msgspec
 import uvicorn
-from messenger.edge.v1 import session_pb2
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
@@ -31,6 +30,7 @@ from edge.hub import Follower, Hub, Start
 from mesh import call
 from mesh.bus import EventId
 from mesh.errors import InvalidArgument, MessengerError, PermissionDenied, ResourceExhausted, Unauthenticated
+from messenger.edge.v1 import session_pb2
 
 MAX_BODY = 64 * 1024
 MAX_WAIT = 25.0

@@ -4,10 +4,10 @@ from typing import Any
 
 from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Struct
-from messenger.edge.v1 import session_pb2
 
 from edge.calls import Caller, LocalCall
 from mesh.bus import EventId
+from messenger.edge.v1 import session_pb2
 
 
 def local_methods(openrpc: dict[str, Any]) -> dict[str, LocalCall]:

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
-from buf.validate import validate_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
-from messenger.common.v1 import options_pb2
-from messenger.events.v1 import notifications_pb2
 
+from buf.validate import validate_pb2
 from edge import faults, jsonrpc
 from edge.table import Method
 from mesh.errors import BY_CODE, IdempotencyConflict
+from messenger.common.v1 import options_pb2
+from messenger.events.v1 import notifications_pb2
 
 _TYPES = {
     FieldDescriptor.CPPTYPE_STRING: "string",

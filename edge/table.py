@@ -11,10 +11,10 @@ from typing import Any
 from google.protobuf import message_factory
 from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
 from google.protobuf.message import Message
-from messenger.common.v1 import options_pb2
-from messenger.events.v1 import notifications_pb2
 
 from edge.transcode import Convert, Reader, writer
+from messenger.common.v1 import options_pb2
+from messenger.events.v1 import notifications_pb2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

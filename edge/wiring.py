@@ -3,10 +3,6 @@
 import secrets
 import time
 
-from messenger.aggregator.v1 import aggregator_pb2
-from messenger.dbapi.v1 import dbapi_pb2_grpc
-from messenger.edge.v1 import session_pb2
-
 from edge import table
 from edge.attendance import Attendance
 from edge.auth import Authenticator
@@ -24,6 +20,9 @@ from mesh.channel import Channel
 from mesh.feed import Feed
 from mesh.lifecycle import App
 from mesh.presence import Register
+from messenger.aggregator.v1 import aggregator_pb2
+from messenger.dbapi.v1 import dbapi_pb2_grpc
+from messenger.edge.v1 import session_pb2
 
 
 async def wire(settings: Settings, app: App) -> None:

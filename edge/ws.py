@@ -12,8 +12,6 @@ from collections.abc import Sequence
 import msgspec
 import structlog
 from google.protobuf.message import Message
-from messenger.edge.v1 import session_pb2
-from messenger.events.v1 import notifications_pb2
 from websockets.asyncio.server import Server, ServerConnection, broadcast, serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
@@ -28,6 +26,8 @@ from edge.settings import Settings
 from edge.table import Notifications
 from mesh.bus import EventId
 from mesh.errors import MessengerError, Unauthenticated
+from messenger.edge.v1 import session_pb2
+from messenger.events.v1 import notifications_pb2
 
 log = structlog.get_logger()
 

@@ -3,9 +3,9 @@
 from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from messenger.common.v1 import types_pb2
 
 from mesh.mailbox.model import StoredChat, StoredMessage
+from messenger.common.v1 import types_pb2
 
 
 def to_timestamp(time: datetime) -> Timestamp:

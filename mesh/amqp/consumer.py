@@ -13,7 +13,6 @@ from itertools import islice
 
 import structlog
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
-from messenger.events.v1.queue_pb2 import Event
 
 from mesh import call
 from mesh.amqp.delivery import (
@@ -31,6 +30,7 @@ from mesh.amqp.link import Link, translated
 from mesh.amqp.publisher import Publisher
 from mesh.amqp.topology import PARKED, Topology
 from mesh.errors import Internal, MessengerError, Unavailable
+from messenger.events.v1.queue_pb2 import Event
 
 log = structlog.get_logger()
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
-from messenger.events.v1.queue_pb2 import Event, EventBatch
 
 from mesh.amqp.topology import MESSAGES, PARKED, RETRY, Topology
+from messenger.events.v1.queue_pb2 import Event, EventBatch
 
 VERSION = 1
 """The version of EventBatch that this code writes and reads."""

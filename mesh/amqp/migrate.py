@@ -27,7 +27,7 @@ async def migrate(url: str, topology: Topology) -> None:
     except Unavailable as error:
         if isinstance(error.__cause__, ChannelPreconditionFailed):
             raise FailedPrecondition(
-                f"{error.__cause__}. Give every process the same queue settings, or delete the queue once it has"
-                " run empty."
+                f"{error.__cause__}. Give every process the same queue settings, or delete the queue once"
+                " it has run empty."
             ) from None
         raise

@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Sequence
 
 from aio_pika import DeliveryMode, Message
-from messenger.events.v1.queue_pb2 import Event
 
 from mesh import call
 from mesh.amqp.delivery import TRACE, Headers, encode
 from mesh.amqp.link import Link, translated
 from mesh.amqp.topology import Topology
+from messenger.events.v1.queue_pb2 import Event
 
 TIMEOUT = 5.0
 """Seconds that one publish may take until the broker has confirmed it."""

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import aio_pika
 from aio_pika.abc import AbstractIncomingMessage
-from messenger.events.v1.queue_pb2 import Event, MessageAccepted, ReadAdvanced
 
 from mesh.amqp import DONE, Outcome, Received, Topology
+from messenger.events.v1.queue_pb2 import Event, MessageAccepted, ReadAdvanced
 
 
 def event(name: str) -> Event:

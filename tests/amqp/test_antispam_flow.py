@@ -10,12 +10,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
-from messenger.antispam.v1 import antispam_pb2
-from messenger.antispam.v1.antispam_pb2_grpc import (
-    CheckerServiceServicer,
-    CheckerServiceStub,
-    add_CheckerServiceServicer_to_server,
-)
 
 from antispam.checkers.blocklist import GTUBE
 from antispam.consumer import Antispam
@@ -25,6 +19,12 @@ from antispam.teams import TeamChecker
 from antispam.wiring import rules
 from mesh.amqp import CHECKED, MESSAGES, Consumer, Publisher, Topology
 from mesh.channel import Channel
+from messenger.antispam.v1 import antispam_pb2
+from messenger.antispam.v1.antispam_pb2_grpc import (
+    CheckerServiceServicer,
+    CheckerServiceStub,
+    add_CheckerServiceServicer_to_server,
+)
 from tests.amqp.support import Recorder, count, event, message, name_of
 
 BUDGET = 0.15

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import aio_pika
 import pytest
-from messenger.events.v1.queue_pb2 import EventBatch
 from structlog.testing import capture_logs
 
 from mesh.amqp import (
@@ -27,6 +26,7 @@ from mesh.amqp import consumer as consumer_module
 from mesh.amqp.topology import DELIVERY_LIMIT
 from mesh.errors import Unavailable
 from mesh.stack import Stack
+from messenger.events.v1.queue_pb2 import EventBatch
 from tests.amqp.support import Proxy, Recorder, count, event, eventually, name_of, take
 
 

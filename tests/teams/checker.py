@@ -7,6 +7,7 @@ ANTISPAM_CHECKERS=127.0.0.1:7001.
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
+
 from messenger.antispam.v1.antispam_pb2 import (
     DECISION_PASS,
     DECISION_REJECT,

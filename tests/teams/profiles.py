@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
+
 from messenger.profiles.v1.profiles_pb2 import BatchGetProfilesRequest, BatchGetProfilesResponse, Profile
 from messenger.profiles.v1.profiles_pb2_grpc import (
     ProfilesServiceServicer,

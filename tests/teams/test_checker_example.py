@@ -5,12 +5,12 @@ from pathlib import Path
 import grpc
 import grpc_testing
 import pytest
-from messenger.antispam.v1 import antispam_pb2
-from messenger.antispam.v1.antispam_pb2_grpc import CheckerServiceStub
 
 from antispam.teams import TeamChecker
 from antispam.verdict import PASS, Candidate, reject
 from mesh.channel import Channel
+from messenger.antispam.v1 import antispam_pb2
+from messenger.antispam.v1.antispam_pb2_grpc import CheckerServiceStub
 from tests.teams.checker import PrepaymentChecker, serve
 
 SERVICE = antispam_pb2.DESCRIPTOR.services_by_name["CheckerService"]

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import grpc
 import grpc_testing
-from messenger.profiles.v1 import profiles_pb2
-from messenger.profiles.v1.profiles_pb2_grpc import ProfilesServiceStub
 
 from mesh.channel import Channel
+from messenger.profiles.v1 import profiles_pb2
+from messenger.profiles.v1.profiles_pb2_grpc import ProfilesServiceStub
 from tests.teams.profiles import StaffDirectory, serve
 
 SERVICE = profiles_pb2.DESCRIPTOR.services_by_name["ProfilesService"]

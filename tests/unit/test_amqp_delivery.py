@@ -3,10 +3,10 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from messenger.events.v1.queue_pb2 import Event, ReadAdvanced
 
 from mesh.amqp import DONE, PARKED, RETRY, Delivery, Outcome, Park, Retry, Topology
 from mesh.amqp.delivery import UnreadableError, decode, describe, encode, plan
+from messenger.events.v1.queue_pb2 import Event, ReadAdvanced
 
 TOPOLOGY = Topology()
 outcomes = st.lists(

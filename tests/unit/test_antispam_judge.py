@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from hypothesis import given
 from hypothesis import strategies as st
-from messenger.antispam.v1.antispam_pb2 import CheckRequest, CheckResponse
 
 from antispam.judge import Judge
 from antispam.teams import Breaker, TeamChecker
 from antispam.verdict import PASS, Candidate, Decision, Verdict, reject, unchecked
 from mesh.errors import Unavailable
+from messenger.antispam.v1.antispam_pb2 import CheckRequest, CheckResponse
 
 MESSAGES = [Candidate(message_id=f"{n}", sender_id="a", receiver_id="b", text="Hi") for n in range(3)]
 
