@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 import pymongo
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import BulkWriteError, ConnectionFailure, DuplicateKeyError, PyMongoError
-from pymongo.monitoring import CommandListener
+from pymongo.monitoring import CommandListener, ConnectionPoolListener
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
@@ -23,6 +23,7 @@ from mesh.errors import DeadlineExceeded, Internal, MessengerError, Unavailable
 from mesh.mailbox.documents import CHATS, MESSAGES, Document
 
 Driver = Literal["motor", "pymongo"]
+Listener = CommandListener | ConnectionPoolListener
 Result = TypeVar("Result")
 
 DATABASE = "messenger"  # where the URI names none
@@ -41,7 +42,7 @@ class Shard:
         uri: MongoDB URI, taken as it is; its path may name the database.
         driver: which client library.
         time_left: seconds that the caller has left.
-        listeners: hear every command; for tests and metrics.
+        listeners: hear every command, or what becomes of connections; for tests and metrics.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Shard:
         uri: str,
         driver: Driver,
         time_left: Callable[[], float],
-        listeners: tuple[CommandListener, ...] = (),
+        listeners: tuple[Listener, ...] = (),
     ) -> None:
         self._client = _open_client(uri, driver, listeners)
         self._time_left = time_left
@@ -128,7 +129,7 @@ class Shard:
         return _unavailable() if self._time_left() > 0 else _out_of_time()
 
 
-def _open_client(uri: str, driver: Driver, listeners: tuple[CommandListener, ...]) -> Any:
+def _open_client(uri: str, driver: Driver, listeners: tuple[Listener, ...]) -> Any:
     """A client that connects by itself, reads times as UTC, and soon notices a server that comes or goes."""
     options: dict[str, Any] = {
         "tz_aware": True,

@@ -284,8 +284,9 @@ class MemoryMailbox:
         return chat
 
     def _mark(self, ref: OutboxRef, chat: StoredChat, message: StoredMessage | None = None) -> None:
+        at = message.stored_at if message else self._now()
         self._outbox[ref] = OutboxEntry(
-            ref=ref, at=self._now(), peer_id=chat.peer_id, item_id=chat.item_id, message=message
+            ref=ref, at=at, peer_id=chat.peer_id, item_id=chat.item_id, message=message
         )
 
     def _reach(self, owner: str) -> None:

@@ -72,8 +72,8 @@ async def ensure_schema(shard: Shard) -> int:
     """
     if (before := await version(shard)) > VERSION:
         raise FailedPrecondition(
-            f"The mailboxes have schema version {before}, and this program knows {VERSION} at most: it is older"
-            " than its data. Deploy the newer program again.",
+            f"The mailboxes have schema version {before}, and this program knows {VERSION} at most: it is"
+            " older than its data. Deploy the newer program again.",
             reason="SCHEMA_NEWER",
         )
     await shard.run(lambda: shard.messages.create_indexes(list(MESSAGE_INDEXES)), longest_s=30)

@@ -6,12 +6,10 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TypeVar
 
-from pymongo.monitoring import CommandListener
-
 from mesh.errors import NotFound
 from mesh.mailbox.appending import Appender, Log
 from mesh.mailbox.buckets import BucketMap
-from mesh.mailbox.driver import Driver, Shard
+from mesh.mailbox.driver import Driver, Listener, Shard
 from mesh.mailbox.fold import from_ns
 from mesh.mailbox.lru import Lru
 
@@ -29,7 +27,7 @@ class Sharded:
         clock: nanoseconds since 1970.
         time_left: seconds that the current caller has left.
         buckets: where each bucket lives; even ranges by default.
-        listeners: hear every database command; for tests and metrics.
+        listeners: hear every command, or what becomes of connections; for tests and metrics.
     """
 
     def __init__(
@@ -39,7 +37,7 @@ class Sharded:
         clock: Callable[[], int] = time.time_ns,
         time_left: Callable[[], float] = lambda: float("inf"),
         buckets: BucketMap | None = None,
-        listeners: Sequence[CommandListener] = (),
+        listeners: Sequence[Listener] = (),
     ) -> None:
         self._buckets = buckets or BucketMap.even(len(uris))
         self._clock = clock

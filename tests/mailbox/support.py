@@ -14,7 +14,14 @@ import pymongo
 import pytest
 from pymongo.collection import Collection
 from pymongo.errors import PyMongoError
-from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
+from pymongo.monitoring import (
+    CommandFailedEvent,
+    CommandListener,
+    CommandStartedEvent,
+    CommandSucceededEvent,
+    ConnectionClosedEvent,
+    ConnectionPoolListener,
+)
 
 from mesh.errors import MessengerError
 from mesh.mailbox.model import Appended, IncomingMessage, NewMessage, StoredChat, StoredMessage
@@ -101,6 +108,25 @@ class Commands(CommandListener):
 
     def failed(self, event: CommandFailedEvent) -> None:
         """Nothing to note."""
+
+
+class Connections(ConnectionPoolListener):
+    """Hears how many connections a driver has closed."""
+
+    def __init__(self) -> None:
+        self.closed = 0
+
+    def connection_closed(self, event: ConnectionClosedEvent) -> None:
+        """Counts."""
+        self.closed += 1
+
+    def _ignore(self, event: object) -> None:
+        """Nothing to note."""
+
+    pool_created = pool_ready = pool_cleared = pool_closed = _ignore
+    connection_created = connection_ready = _ignore
+    connection_check_out_started = connection_check_out_failed = _ignore
+    connection_checked_out = connection_checked_in = _ignore
 
 
 class Shards:

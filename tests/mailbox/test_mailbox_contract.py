@@ -451,7 +451,7 @@ async def test_pointers_of_the_peer_move_forward_only(store: MailboxStore) -> No
 
 @pytest.mark.parametrize("seed", range(4))
 async def test_unread_agrees_with_counting(twins: Twins, seed: int) -> None:
-    """Whatever is sent, delivered late, delivered twice and marked: unread is what a naive reader would count."""
+    """Whatever is sent, delivered late or twice, and marked: unread is what a naive reader would count."""
     dice = random.Random(seed)  # noqa: S311 - repeatable, not secret
     ann, bob, chat_id = await opened(twins[0])
     await twins[0].open_chat(bob, ann)

@@ -10,11 +10,15 @@ from typing import Any
 import pytest
 
 from mesh.errors import DeadlineExceeded, MessengerError, Unavailable
-from mesh.mailbox import documents
+from mesh.mailbox import documents, writing
+from mesh.mailbox.appending import read_head
+from mesh.mailbox.driver import Shard
+from mesh.mailbox.fold import Head
 from mesh.mailbox.model import OutboxKind
 from mesh.mailbox.mongo import MongoMailbox
 from tests.mailbox.support import (
     Commands,
+    Connections,
     Mongod,
     Shards,
     appended,
@@ -115,6 +119,29 @@ async def test_marking_counts_the_log_and_not_the_chat(mongo: Make, shards: Shar
         await deliver(mongo(), second, third)
     marked = await mongo().mark_read(bob, chat_id, second.message_id)
     assert (marked.chat.unread, marked.chat.seq) == (1, 3)
+
+
+@pytest.mark.parametrize("competitor", [0, 1], ids=["moves the pointer", "moves the count"])
+async def test_a_mark_that_is_overtaken_counts_again(
+    mongo: Make, monkeypatch: pytest.MonkeyPatch, competitor: int
+) -> None:
+    """While a mark is being counted a late message comes in and another device reads it: it stays read."""
+    store, other = mongo(), mongo()
+    ann, bob, chat_id = await opened_on(store, 0)
+    late, first, second, third = await send(store, ann, chat_id, "late", "1", "2", "3")
+    await deliver(store, first, second, third)
+    await store.mark_read(bob, chat_id, first.message_id)
+
+    async def overtaken(shard: Shard, key: str) -> Head:
+        monkeypatch.undo()
+        head = await read_head(shard, key)
+        await deliver(other, late)
+        await other.mark_read(bob, chat_id, (second, first)[competitor].message_id)
+        return head
+
+    monkeypatch.setattr(writing, "read_head", overtaken)
+    marked = await store.mark_read(bob, chat_id, third.message_id)
+    assert (marked.moved, marked.chat.unread) == (True, 0)
 
 
 async def test_a_forgetful_process_appends_right(mongo: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,8 +255,8 @@ async def test_a_caller_without_time_is_refused(mongo: Make) -> None:
 
 async def test_a_cancelled_caller_leaves_the_write_alone(mongo: Make) -> None:
     """Who goes away while a message is being written does not undo it, nor break the connection."""
-    commands = Commands()
-    store = mongo(listeners=[commands])
+    commands, connections = Commands(), Connections()
+    store = mongo(listeners=[commands, connections])
     ann, _, chat_id = await opened_on(store, 0)
     await send(store, ann, chat_id, "warm")
     inserts = commands.names.count("insert")
@@ -245,6 +272,7 @@ async def test_a_cancelled_caller_leaves_the_write_alone(mongo: Make) -> None:
             await asyncio.sleep(0)
     (message,) = await send(store, ann, chat_id, "next")
     assert message.seq == 3
+    assert connections.closed == 0
 
 
 # Dead and hanging shards
