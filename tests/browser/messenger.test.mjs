@@ -151,6 +151,25 @@ test('session.connect carries the token; calls are answered by id; errors are ty
   assert.equal(server.paramsOf('chats.open').length, 1, 'what the server refused is not asked again');
 });
 
+test('a call that comes before the session has begun waits for it', async (t) => {
+  const server = new Server();
+  server.on['chats.list'] = () => ({});
+  server.on['session.connect'] = (_, socket) => {
+    const result = { user_id: 'alice', last_event_id: 'e0', recovered: true };
+    setTimeout(() => socket.push({ jsonrpc: '2.0', id: 'connect', result }), 30);
+  };
+  const url = 'http://messenger.test';
+  const messenger = new Messenger({ url, token: token('alice'), WebSocket: server.WebSocket });
+  t.after(() => messenger.close());
+  let begun = false;
+  const session = messenger.connect().then(() => (begun = true));
+  await until(() => server.calls.length === 1);
+  const listed = messenger.call('chats.list').then(() => assert.ok(begun));
+  await soon(10);
+  assert.deepEqual(server.paramsOf('chats.list'), []);
+  await Promise.all([session, listed]);
+});
+
 test('a call without an answer ends with its time', async (t) => {
   const server = new Server();
   server.on['chats.get'] = () => undefined;
@@ -285,10 +304,13 @@ test('a hole in seq is filled from the history, newest page first, and each mess
 test('a hole that closes by itself is not asked for', async (t) => {
   const server = new Server();
   server.on['chats.list'] = () => ({ chats: [{ chat_id: 'c', seq: 6 }] });
-  const messenger = await connected(t, server, { gapGraceMs: 30 });
+  const messenger = await connected(t, server, { gapGraceMs: 60 });
   await messenger.call('chats.list');
-  for (const seq of [8, 7]) server.notify('message.new', { event_id: `e${seq}`, message: { chat_id: 'c', seq } });
-  await soon(60);
+  const push = (seq) => server.notify('message.new', { event_id: `e${seq}`, message: { chat_id: 'c', seq } });
+  push(8);
+  await soon(10);
+  push(7);
+  await soon(80);
   assert.deepEqual(server.paramsOf('messages.history'), []);
 });
 
@@ -301,6 +323,7 @@ test('a hole that the history cannot fill is said, once', async (t) => {
   await messenger.call('chats.get', {});
   server.notify('message.new', { event_id: 'e1', message: { message_id: 'm9', chat_id: 'c', seq: 9 } });
   await until(() => resyncs.length);
+  server.notify('message.new', { event_id: 'e2', message: { message_id: 'm10', chat_id: 'c', seq: 10 } });
   await soon(20);
   assert.deepEqual([resyncs, server.paramsOf('messages.history').length], [[{ chat_id: 'c' }], 1]);
 });

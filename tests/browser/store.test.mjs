@@ -28,6 +28,8 @@ test('messages stand in the order of message_id, each once, whatever the order a
   for (const order of permutations([news(1), news(2), news(3), news(2)])) {
     assert.deepEqual(ids(fold(order)), [id(1), id(2), id(3)]);
   }
+  const overtaken = [news(2, 'alice', { seq: 1 }), news(1, 'bob', { seq: 2 })];
+  assert.deepEqual(ids(fold(overtaken)), [id(1), id(2)], 'seq is the order of arrival, not of display');
 });
 
 test('snapshot and events make the state of a fresh snapshot, in every order', () => {
@@ -63,6 +65,16 @@ test('a partial read counts down before the server answers, and a stale snapshot
   assert.equal(unread(state, CHAT), 1);
   assert.equal(unread(fold([stale], state), CHAT), 1);
   assert.equal(totalUnread(state), 1);
+});
+
+test('a snapshot that comes late takes nothing back', () => {
+  const pointers = { read_up_to: id(4), peer_read_up_to: id(3) };
+  const fresh = { type: 'chat', chat: chat({ seq: 6, unread: 2, ...pointers }) };
+  const stale = { type: 'chat', chat: chat({ seq: 5, unread: 1, read_up_to: id(4), peer_read_up_to: id(2) }) };
+  const staler = { type: 'chat', chat: chat({ seq: 5, unread: 4, read_up_to: id(1) }) };
+  const state = fold([fresh, stale, staler]);
+  assert.equal(unread(state, CHAT), 2);
+  assert.deepEqual([state.chats[CHAT].read_up_to, state.chats[CHAT].peer_read_up_to], [id(4), id(3)]);
 });
 
 test('ticks: sending, sent, read by the peer, and a pointer that never goes back', () => {
@@ -128,6 +140,8 @@ test('a conversation has a line a day, groups by sender and time, and one line b
   const state = fold([{ type: 'history', chat_id: CHAT, messages: [message(1), message(2), message(3, 'alice'), message(4), late] }]);
   const shape = conversation(state, CHAT, { newAfter: id(2) }).map(({ kind, first, last }) => (kind === 'message' ? [first, last] : kind));
   assert.deepEqual(shape, ['day', [true, false], [false, true], [true, true], 'new', [true, true], 'day', [true, true]]);
+  const split = conversation(state, CHAT, { newAfter: id(1) }).slice(1, 4).map(({ first, last }) => [first, last]);
+  assert.deepEqual(split, [[true, true], [undefined, undefined], [true, true]], 'the line splits a group');
   const partly = fold([{ type: 'history', chat_id: CHAT, messages: [message(4)], has_more: true }]);
   assert.ok(!conversation(partly, CHAT, { newAfter: id(2) }).some(({ kind }) => kind === 'new'), 'the first new one is not loaded yet');
 });

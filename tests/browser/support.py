@@ -2,7 +2,7 @@
 
 import re
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from urllib.parse import urlsplit
 
 from playwright.async_api import ConsoleMessage, Locator, Page, Request, expect
@@ -17,6 +17,9 @@ BROWSER_ARGS = (
     "--disable-sync",
 )
 
+
+MAX_BATCH = 50
+"""Calls in one JSON-RPC batch (client contract)."""
 
 OpenWindow = Callable[..., Awaitable["Window"]]
 """Opens a window in which a user is signed in: `await window(user_id)`; options are the browser context's."""
@@ -77,6 +80,27 @@ class Window:
         await self.composer().fill(text)
         await self.composer().press("Enter")
 
+    async def send_many(self, texts: Sequence[str]) -> None:
+        """Sends messages to the open chat by batches of calls, for a chat with a past."""
+        chat_id = self.page.url.partition("#chat=")[2]
+        token = await self.page.evaluate("sessionStorage.getItem('token')")
+        calls = [
+            {
+                "jsonrpc": "2.0",
+                "id": number,
+                "method": "messages.send",
+                "params": {"chat_id": chat_id, "text": text, "client_msg_id": uuid.uuid4().hex},
+            }
+            for number, text in enumerate(texts)
+        ]
+        for start in range(0, len(calls), MAX_BATCH):
+            answer = await self.page.request.post(
+                f"{self.base_url}/rpc",
+                headers={"Authorization": f"Bearer {token}"},
+                data=calls[start : start + MAX_BATCH],
+            )
+            assert all("result" in result for result in await answer.json())
+
     def composer(self) -> Locator:
         """The field for a new message."""
         return self.page.get_by_role("textbox", name="Message")
@@ -88,6 +112,10 @@ class Window:
     def unread(self) -> Locator:
         """The unread badge of that chat."""
         return self.chat().locator(".badge")
+
+    def status(self) -> Locator:
+        """The line that says what is wrong with the connection."""
+        return self.page.locator("#status")
 
     def messages(self) -> Locator:
         """The conversation's messages, oldest first."""

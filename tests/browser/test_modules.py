@@ -16,7 +16,8 @@ HERE = Path(__file__).parent
 def test_module(file: str, zone: str) -> None:
     """Every promise of the module holds, whatever the reader's time zone."""
     # The page's modules need no package.json; Node.js remarks on that.
-    command = [str(NODE), "--disable-warning=MODULE_TYPELESS_PACKAGE_JSON", "--test", str(HERE / file)]
+    options = ["--disable-warning=MODULE_TYPELESS_PACKAGE_JSON", "--test", "--test-timeout=10000"]
+    command = [str(NODE), *options, str(HERE / file)]
     env = os.environ | {"TZ": zone, "LC_ALL": "en_US.UTF-8"}
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,5 +1,7 @@
 """The web client over the whole stack: two people in two windows really talk."""
 
+import asyncio
+
 from playwright.async_api import WebSocketRoute, expect
 
 from tests.browser.support import OpenWindow, Window, somebody
@@ -129,8 +131,7 @@ async def test_two_windows_of_one_user_are_in_step(window: OpenWindow) -> None:
 async def test_scrolling_up_loads_more_and_keeps_the_place(window: OpenWindow) -> None:
     """Older pages come in above without moving what is being read, back to the first message."""
     alice, bob = await two_people(window)
-    for number in range(LINES):
-        await alice.say(f"Line {number}")
+    await alice.send_many([f"Line {number}" for number in range(LINES)])
     await expect(bob.unread()).to_have_text("99+ unread")
     await bob.open_chat()
     await expect(bob.message(f"Line {LINES - 1}")).to_be_in_viewport()
@@ -147,25 +148,34 @@ async def test_scrolling_up_loads_more_and_keeps_the_place(window: OpenWindow) -
 
 
 async def test_a_lost_connection_loses_and_doubles_nothing(window: OpenWindow) -> None:
-    """What is said on both sides while one connection is gone arrives after it is back, each once."""
+    """What both sides say while a connection is gone arrives when it is back, once; the page says so."""
     alice, bob = await two_people(window)
     sockets: list[WebSocketRoute] = []
+    network = asyncio.Event()
+    network.set()
 
-    async def route(socket: WebSocketRoute) -> None:
+    def route(socket: WebSocketRoute) -> None:
         sockets.append(socket)
-        socket.connect_to_server()
+        if network.is_set():
+            socket.connect_to_server()
 
     await bob.page.route_web_socket("**/ws", route)
     await bob.page.reload()
     await alice.say("One")
     await bob.open_chat()
     await expect(bob.message("One")).to_be_visible()
+    network.clear()
     await sockets[-1].close(code=4000, reason="draining")
     await bob.say("Two")
     await alice.say("Three")
+    await expect(bob.status()).to_have_text("Connecting…")
+    await expect(bob.tick("Two", "Sending")).to_be_visible()
+    assert await bob.message("Three").count() == 0
+    network.set()
+    await sockets[-1].close(code=4000, reason="draining")
     await expect(bob.message("Three")).to_be_visible()
     await expect(alice.message("Two")).to_be_visible()
-    assert len(sockets) >= 2
+    await expect(bob.status()).to_be_empty()
     for person in (alice, bob):
         await expect(person.messages()).to_have_count(3)
 
@@ -174,7 +184,7 @@ async def test_without_websocket_the_same_over_http(window: OpenWindow) -> None:
     """Where WebSocket does not get through, the page says so and talks over HTTP."""
     alice = await window(somebody("alice"))
     bob = await window(somebody("bob"), init_script=NO_WEBSOCKET)
-    await expect(bob.page.get_by_role("status").first).to_contain_text("without WebSocket")
+    await expect(bob.status()).to_contain_text("without WebSocket")
     await alice.start_chat(bob.user_id)
     await alice.say("Can you hear me?")
     await expect(bob.unread()).to_have_text("1 unread")
