@@ -5,15 +5,18 @@ has confirmed it. An event may be published twice; consumers are idempotent.
 """
 
 import asyncio
+import secrets
 from collections import defaultdict, deque
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Protocol
 
 import structlog
 
 from dbapi.events import event_of, exchange_of
 from mesh.amqp import Publisher
 from mesh.errors import MessengerError
+from mesh.mailbox.leases import Leases
 from mesh.mailbox.model import OutboxEntry
 from mesh.mailbox.store import Outbox
 
@@ -24,6 +27,9 @@ MAX_EVENTS = 256
 
 MAX_WAITING = 20_000
 """Entries kept for publishing; beyond it they are left to the relay."""
+
+LEASE = timedelta(seconds=15)
+"""How long a relay keeps a shard after its last batch; a batch takes some seconds at most."""
 
 
 async def publish(entries: Sequence[OutboxEntry], publisher: Publisher, outbox: Outbox) -> None:
@@ -77,18 +83,25 @@ class Announcer:
                 log.warning("events are left to the relay", events=len(batch), cause=error.detail)
 
 
+class LeasedOutbox(Outbox, Leases, Protocol):
+    """What a relay works on."""
+
+
 class Relay:
     """Publishes again what has kept its mark for too long.
 
+    Every dbapi process has one; a lease lets one of them at a time empty a shard's outbox.
+
     Args:
-        outbox: the mailboxes' outbox.
+        outbox: the mailboxes' outbox, and leases on its shards.
         publisher: to RabbitMQ.
         after: age of an entry that is taken for lost.
         every: pause between two looks, seconds.
     """
 
-    def __init__(self, outbox: Outbox, publisher: Publisher, *, after: timedelta, every: float) -> None:
+    def __init__(self, outbox: LeasedOutbox, publisher: Publisher, *, after: timedelta, every: float) -> None:
         self._outbox = outbox
+        self._name = secrets.token_hex(8)
         self._publisher = publisher
         self._after = after
         self._every = every
@@ -107,6 +120,8 @@ class Relay:
                 if entries[0].ref == first:
                     return  # its mark could not be cleared; not again before the next look
                 first = entries[0].ref
+                if not await self._outbox.lease(shard, "relay", self._name, LEASE):
+                    return  # another process is at it
                 await publish(entries, self._publisher, self._outbox)
                 log.info("relayed events", shard=shard, events=len(entries))
         except MessengerError as error:

@@ -11,12 +11,13 @@ from pymongo import UpdateOne
 from mesh.errors import FailedPrecondition, MessengerError, Unavailable
 from mesh.mailbox import documents, schema
 from mesh.mailbox.documents import Document
+from mesh.mailbox.leases import MongoLeases
 from mesh.mailbox.model import OutboxEntry, OutboxKind, OutboxRef
 from mesh.mailbox.reading import MongoReader
 from mesh.mailbox.writing import MongoWriter
 
 
-class MongoMailbox(MongoReader, MongoWriter):
+class MongoMailbox(MongoReader, MongoWriter, MongoLeases):
     """`store.MailboxStore` on MongoDB; `sharded.Sharded` describes the arguments."""
 
     async def due(self, shard: int, older_than: timedelta, limit: int) -> list[OutboxEntry]:

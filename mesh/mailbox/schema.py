@@ -81,15 +81,16 @@ async def ensure_schema(shard: Shard) -> int:
     if before < VERSION:
         noted = {"$max": {"version": VERSION}}
         with suppress(DuplicateKeyError):  # another process was as fast
-            await shard.run(lambda: _meta(shard).update_one(SCHEMA, noted, upsert=True))
+            await shard.run(lambda: meta(shard).update_one(SCHEMA, noted, upsert=True))
     return before
 
 
 async def version(shard: Shard) -> int:
     """The schema version that the shard was last given; 0 where nothing was."""
-    found = await shard.run(lambda: _meta(shard).find_one(SCHEMA))
+    found = await shard.run(lambda: meta(shard).find_one(SCHEMA))
     return int(found["version"]) if found else 0
 
 
-def _meta(shard: Shard) -> AsyncCollection[Document]:
+def meta(shard: Shard) -> AsyncCollection[Document]:
+    """What a shard knows of itself: its schema, leases."""
     return shard.messages.database.get_collection(META, write_concern=MAJORITY)
