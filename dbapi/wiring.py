@@ -36,5 +36,5 @@ async def wire(settings: Settings, app: App) -> None:
     app.serve(items_pb2_grpc.add_ItemsServiceServicer_to_server, ItemsService())
     app.background(announcer.run(), "announcer")
     app.background(relay.run(), "relay")
-    app.check("mailbox", MailboxReadiness(store))
+    app.check("mailbox", MailboxReadiness(store), lasting=True)
     app.on_drain(announcer.flush)

@@ -32,11 +32,13 @@ class Pushed:
             what is ephemeral.
         event_id: as the frame has it; empty for what is ephemeral.
         frame: the JSON-RPC notification.
+        filled: names what the mailbox filled in, the same at every filling; empty for what came by the bus.
     """
 
     place: EventId | None
     event_id: str
     frame: bytes
+    filled: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +135,7 @@ class Backlog:
         for index, (body, name) in enumerate(missed, start=1):
             event_id = str(tip) if index == len(missed) else f"{cursor}.{name}"
             frame = self._encode(self._notifications.write_body(body, event_id))
-            yield Pushed(place=tip, event_id=event_id, frame=frame)
+            yield Pushed(place=tip, event_id=event_id, frame=frame, filled=name)
 
 
 def _events_of(changed: dbapi_pb2.ChangedChat) -> Iterator[tuple[Message, str]]:

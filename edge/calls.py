@@ -15,13 +15,14 @@ import structlog
 from google.protobuf.message import Message
 
 from edge import jsonrpc
+from edge.fallback import Fallback
 from edge.faults import data_of, describe
 from edge.limits import Limiter
 from edge.table import Method
 from mesh import call
 from mesh.bus import EventId
 from mesh.channel import Channel
-from mesh.errors import Internal, MessengerError, ResourceExhausted, Unimplemented
+from mesh.errors import Internal, MessengerError, ResourceExhausted, Unavailable, Unimplemented
 from mesh.server import check
 from messenger.edge.v1 import session_pb2
 
@@ -95,6 +96,7 @@ class Calls:
         methods: the table, by JSON-RPC name.
         channels: gRPC channel a service's full name.
         local: what the edge answers itself, by JSON-RPC name.
+        fallbacks: other ways to answer while a method's service is away, by JSON-RPC name.
         limiter: the token buckets.
     """
 
@@ -104,9 +106,11 @@ class Calls:
         *,
         channels: Mapping[str, Channel],
         local: Mapping[str, LocalCall],
+        fallbacks: Mapping[str, Fallback],
         limiter: Limiter,
     ) -> None:
         self._methods = methods
+        self._fallbacks = fallbacks
         self._limiter = limiter
         self._local = local
         self._remote = {
@@ -176,5 +180,13 @@ class Calls:
         lane = getattr(request, method.ordered_by) if method.ordered_by else ""
         async with caller.lanes.enter(lane):
             with call.on_behalf_of(user_id):
-                response: Message = await self._remote[method.name](request)
+                return await self._forward(method.name, request, user_id)
+
+    async def _forward(self, name: str, request: Message, user_id: str) -> Message:
+        try:
+            response: Message = await self._remote[name](request)
+        except Unavailable:
+            if name not in self._fallbacks:
+                raise
+            response = await self._fallbacks[name](request, user_id)
         return response

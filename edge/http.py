@@ -346,6 +346,10 @@ class HttpServer(uvicorn.Server):
             )
         )
 
+    async def drain(self) -> None:
+        """Takes no new requests; `serve` returns when the running ones are answered."""
+        self.should_exit = True
+
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         """Leaves SIGTERM and SIGINT to the process's lifecycle."""

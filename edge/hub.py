@@ -9,13 +9,17 @@ import structlog
 from edge.attendance import Attendance
 from edge.backlog import Backlog, Caught, Pushed
 from mesh.bus import Entry, EventId
-from mesh.errors import Unavailable
+from mesh.errors import MessengerError, Unavailable
 from mesh.feed import Deliver, Feed
 
 log = structlog.get_logger()
 
 MAX_BUFFERED = 10_000
 """Live events that may wait for a device's catch-up; beyond it the device catches up once more."""
+
+
+POLL_SECONDS = 2.0
+"""How often the mailbox is asked for users whose Redis node is away."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +50,7 @@ class Follower:
         self.position = EventId(0, 0, 0)
         self._deliver = deliver
         self._held: list[Pushed] | None = []
+        self._filled: set[str] = set()
 
     def push(self, event: Pushed) -> None:
         """Takes a live event; holds it back while a catch-up is under way."""
@@ -60,6 +65,18 @@ class Follower:
         elif event.place.follows(self.position):
             self.position = event.place
             self._deliver((event,))
+
+    def catch_up(self, events: Sequence[Pushed]) -> None:
+        """Delivers a catch-up, less what the one before filled in already."""
+        fresh = [event for event in events if not event.filled or event.filled not in self._filled]
+        self._filled = {event.filled for event in events if event.filled}
+        if fresh:
+            self._deliver(fresh)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether live events are delivered at once."""
+        return self._held is None
 
     def hold(self) -> None:
         """Holds live events back until `release`."""
@@ -91,13 +108,22 @@ class Hub:
     ) -> None:
         self._backlog = backlog
         self._attendance = attendance
-        self._feed = make_feed(self._on_push, self._on_resumed)
+        self._feed = make_feed(self._on_push, self._resync)
         self._followers: dict[str, set[Follower]] = {}
         self._resyncs: set[asyncio.Task[None]] = set()
+        self._late: set[Follower] = set()
 
     async def run(self) -> None:
-        """Keeps the feed up until cancelled."""
-        await self._feed.run()
+        """Keeps the feed up until cancelled; asks the mailbox while it is not."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._feed.run())
+            group.create_task(self._poll())
+
+    async def _poll(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            late, self._late = self._late, set()
+            self._resync({follower.user_id for follower in late}.union(self._feed.unheard()))
 
     def __len__(self) -> int:
         return sum(len(followers) for followers in self._followers.values())
@@ -140,7 +166,7 @@ class Hub:
         try:
             await self._feed.subscribe(user_id)
         except Unavailable:
-            # The device is served without push; `_on_resumed` makes it whole when the node is back.
+            # The device is served without push; `_poll` and `_resync` make it whole.
             log.warning("no push for a user while its Redis node is away", user_id=user_id)
 
     def _on_push(self, user_id: str, pushed: Entry | bytes) -> None:
@@ -153,24 +179,30 @@ class Hub:
         for follower in tuple(followers):
             follower.push(event)
 
-    def _on_resumed(self, users: Iterable[str]) -> None:
+    def _resync(self, users: Iterable[str]) -> None:
+        """Brings the devices of users up from their places, as if they had just connected."""
         for user_id in users:
             for follower in self._followers.get(user_id, ()):
+                if not follower.is_live:
+                    # It is at it, and may have looked before what it missed was there.
+                    self._late.add(follower)
+                    continue
                 follower.hold()
-                task = asyncio.get_running_loop().create_task(self._resync(follower))
+                task = asyncio.get_running_loop().create_task(self._bring_up(follower))
                 self._resyncs.add(task)
                 task.add_done_callback(self._resyncs.discard)
 
-    async def _resync(self, follower: Follower) -> None:
+    async def _bring_up(self, follower: Follower) -> None:
+        position = follower.position
         try:
-            caught = await self._backlog.since(follower.user_id, follower.position)
-        except Exception:
-            # Its cursor has not moved, so its next connection finds the gap again.
-            log.exception("a device could not be made whole after its Redis node came back")
-            follower.release(follower.position)
-            return
-        follower._deliver(caught.events)
-        follower.release(caught.position)
+            caught = await self._backlog.since(follower.user_id, position)
+            follower.catch_up(caught.events)
+            position = caught.position
+        except MessengerError as error:
+            # Its place has not moved, so the next try, or its next connection, finds the gap again.
+            log.warning("a device could not be brought up", user_id=follower.user_id, cause=error.detail)
+        finally:
+            follower.release(position)
 
 
 def _start(cursor: EventId | None, caught: Caught) -> Start:

@@ -8,6 +8,7 @@ from edge.attendance import Attendance
 from edge.auth import Authenticator
 from edge.backlog import Backlog
 from edge.calls import Calls
+from edge.fallback import fallbacks
 from edge.http import HttpApi, HttpServer
 from edge.hub import Hub
 from edge.limits import Limiter
@@ -36,13 +37,14 @@ async def wire(settings: Settings, app: App) -> None:
 
     methods = table.methods([session_pb2.DESCRIPTOR, aggregator_pb2.DESCRIPTOR])
     openrpc = document(methods, url=settings.public_url)
+    mailbox = dbapi_pb2_grpc.MailboxServiceStub(dbapi)
     calls = Calls(
         methods,
         channels={"messenger.aggregator.v1.MessengerService": aggregator},
         local=local_methods(openrpc),
+        fallbacks=fallbacks(mailbox),
         limiter=Limiter(rate=settings.limit_rate, burst=settings.limit_burst),
     )
-    mailbox = dbapi_pb2_grpc.MailboxServiceStub(dbapi)
     backlog = Backlog(bus, mailbox, now_ms=lambda: time.time_ns() // 1_000_000)
     register = await enter(Register(settings.redis_urls, place=secrets.token_hex(8)))
     attendance = Attendance(register, bus)
@@ -66,3 +68,4 @@ async def wire(settings: Settings, app: App) -> None:
     app.on_drain(api.drain)
     app.on_drain(gateway.drain)
     app.on_drain(attendance.drain)
+    app.on_drain(server.drain)

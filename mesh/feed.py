@@ -56,6 +56,10 @@ class Feed:
             for node in self._nodes:
                 group.create_task(node.run())
 
+    def unheard(self) -> list[str]:
+        """The subscribed users of whom nothing is heard now, because their node is away."""
+        return [user for node in self._nodes if not node.connected for user in node.wanted]
+
     async def subscribe(self, user_id: str) -> None:
         """Returns when everything published to the user from now on is heard.
 
@@ -77,13 +81,18 @@ class _NodeFeed:
         )
         self._deliver = deliver
         self._resumed = resumed
-        self._wanted: set[str] = set()
+        self.wanted: set[str] = set()
         self._connection: AbstractConnection | None = None
         self._pause = FIRST_PAUSE
+        self._told = False
         self._confirmations: dict[str, deque[asyncio.Future[None]]] = defaultdict(deque)
 
+    @property
+    def connected(self) -> bool:
+        return self._connection is not None
+
     async def subscribe(self, user_id: str) -> None:
-        self._wanted.add(user_id)
+        self.wanted.add(user_id)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         with translated():
             if self._connection is None:
@@ -93,7 +102,7 @@ class _NodeFeed:
             await asyncio.wait_for(future, TIMEOUT)
 
     async def unsubscribe(self, user_id: str) -> None:
-        self._wanted.discard(user_id)
+        self.wanted.discard(user_id)
         if self._connection is not None:
             try:
                 await self._connection.send_command("UNSUBSCRIBE", channel_of(user_id))
@@ -105,7 +114,9 @@ class _NodeFeed:
             try:
                 await self._listen()
             except (RedisError, OSError, TimeoutError) as error:
-                log.warning("the push feed lost its Redis node", error=repr(error), again_in=self._pause)
+                if not self._told:
+                    log.warning("the push feed lost its Redis node", error=repr(error))
+                self._told = True
             await asyncio.sleep(self._pause)
             self._pause = min(self._pause * 2, 2.0)
 
@@ -126,19 +137,22 @@ class _NodeFeed:
             await connection.disconnect(nowait=True)
 
     async def _resubscribe(self, connection: AbstractConnection) -> None:
-        users = list(self._wanted)
+        users = list(self.wanted)
         for start in range(0, len(users), 1000):
             chunk = users[start : start + 1000]
             await connection.send_command("SUBSCRIBE", *(channel_of(user) for user in chunk))
             for _ in chunk:
                 self._handle(await connection.read_response())
         self._connection, self._pause = connection, FIRST_PAUSE
+        if self._told:
+            log.info("the push feed has its Redis node back", users=len(self.wanted))
+        self._told = False
         # Those who came while we were at it could not send; their channels are still to be asked for.
-        late = [user for user in self._wanted if user not in set(users)]
+        late = [user for user in self.wanted if user not in set(users)]
         if late:
             await connection.send_command("SUBSCRIBE", *(channel_of(user) for user in late))
-        if self._wanted:
-            self._resumed(list(self._wanted))
+        if self.wanted:
+            self._resumed(list(self.wanted))
 
     async def _next(self, connection: AbstractConnection) -> list[bytes]:
         try:

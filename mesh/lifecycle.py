@@ -45,6 +45,7 @@ class App:
         self._settings = settings
         self._server = Server(settings.listen)
         self._checks: dict[str, Check] = {}
+        self._lasting: set[str] = set()
         self._drains: list[Callable[[], Awaitable[None]]] = []
         self._tasks: dict[asyncio.Task[None], str] = {}
         self._stopping = asyncio.Event()
@@ -65,9 +66,18 @@ class App:
         self._tasks[task] = name
         task.add_done_callback(self._ended)
 
-    def check(self, name: str, answers: Check) -> None:
-        """Adds a readiness check: raises, or takes over 2 s, where the process cannot serve."""
+    def check(self, name: str, answers: Check, *, lasting: bool = False) -> None:
+        """Adds a readiness check: raises, or takes over 2 s, where the process cannot serve.
+
+        Args:
+            name: of the part, for logs and `/readyz`.
+            answers: asks the part.
+            lasting: the process cannot serve anything without the part. Any other is waited for at the start
+                only: a process that can do half of its work must not be taken out of service.
+        """
         self._checks[name] = answers
+        if lasting:
+            self._lasting.add(name)
 
     def on_drain(self, hook: Callable[[], Awaitable[None]]) -> None:
         """Adds what is done first when the process is told to stop, in order of adding."""
@@ -113,8 +123,12 @@ class App:
 
     async def failing(self) -> list[str]:
         """Names of the readiness checks that fail now."""
-        outcomes = await asyncio.gather(*(self._answers(check) for check in self._checks.values()))
-        return [name for name, good in zip(self._checks, outcomes, strict=True) if not good]
+        names = list(self._checks)
+        outcomes = await asyncio.gather(*(self._answers(self._checks[name]) for name in names))
+        for name, good in zip(names, outcomes, strict=True):
+            if good and name not in self._lasting:
+                self._checks.pop(name, None)
+        return [name for name, good in zip(names, outcomes, strict=True) if not good]
 
     async def _answers(self, check: Check) -> bool:
         try:

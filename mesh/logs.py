@@ -13,8 +13,14 @@ def configure(service: str, *, level: str, style: str) -> None:
         level: least level logged, e.g. `INFO`.
         style: `json` or `console`.
     """
+
+    def name_service(
+        _logger: object, _method: str, event: structlog.typing.EventDict
+    ) -> structlog.typing.EventDict:
+        return {"service": service, **event}
+
     shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
+        name_service,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
@@ -37,4 +43,3 @@ def configure(service: str, *, level: str, style: str) -> None:
     logging.basicConfig(
         level=max(logging.WARNING, logging.getLevelNamesMapping()[level]), handlers=[handler], force=True
     )
-    structlog.contextvars.bind_contextvars(service=service)
