@@ -14,8 +14,8 @@ from mesh.feed import Deliver, Feed
 
 log = structlog.get_logger()
 
-MAX_BUFFERED = 10_000
-"""Live events that may wait for a device's catch-up; beyond it the device catches up once more."""
+MAX_HELD = 10_000
+"""Live events that may wait for a device's catch-up; those beyond it are found missing by their numbers."""
 
 
 POLL_SECONDS = 2.0
@@ -43,11 +43,16 @@ class Follower:
     Args:
         user_id: whose events.
         deliver: takes events that are due now; must not block.
+
+    Attributes:
+        position: the last event that was delivered.
+        missed: called where the numbers show that an event is missing; the next catch-up brings it.
     """
 
     def __init__(self, user_id: str, deliver: Callable[[Sequence[Pushed]], None]) -> None:
         self.user_id = user_id
         self.position = EventId(0, 0, 0)
+        self.missed: Callable[[Follower], None] = lambda _: None
         self._deliver = deliver
         self._held: list[Pushed] | None = []
         self._filled: set[str] = set()
@@ -56,15 +61,17 @@ class Follower:
         """Takes a live event; holds it back while a catch-up is under way."""
         if self._held is None:
             self._pass(event)
-        elif len(self._held) < MAX_BUFFERED:
+        elif len(self._held) < MAX_HELD:
             self._held.append(event)
 
     def _pass(self, event: Pushed) -> None:
         if event.place is None:
             self._deliver((event,))
-        elif event.place.follows(self.position):
+        elif event.place.is_next_after(self.position):
             self.position = event.place
             self._deliver((event,))
+        elif event.place.follows(self.position):
+            self.missed(self)
 
     def catch_up(self, events: Sequence[Pushed]) -> None:
         """Delivers a catch-up, less what the one before filled in already."""
@@ -110,6 +117,7 @@ class Hub:
         self._attendance = attendance
         self._feed = make_feed(self._on_push, self._resync)
         self._followers: dict[str, set[Follower]] = {}
+        self._subscriptions: dict[str, asyncio.Future[None]] = {}
         self._resyncs: set[asyncio.Task[None]] = set()
         self._late: set[Follower] = set()
 
@@ -122,8 +130,9 @@ class Hub:
     async def _poll(self) -> None:
         while True:
             await asyncio.sleep(POLL_SECONDS)
-            late, self._late = self._late, set()
-            self._resync({follower.user_id for follower in late}.union(self._feed.unheard()))
+            late = {follower.user_id for follower in self._late}
+            self._late.clear()
+            self._resync(late.union(self._feed.unheard()))
 
     def __len__(self) -> int:
         return sum(len(followers) for followers in self._followers.values())
@@ -138,12 +147,15 @@ class Hub:
         Raises:
             MessengerError: the gap could not be filled now; the follower has left again.
         """
-        first = follower.user_id not in self._followers
-        self._followers.setdefault(follower.user_id, set()).add(follower)
+        follower.missed = self._late.add
+        if follower.user_id not in self._followers:
+            self._followers[follower.user_id] = set()
+            self._attendance.arrive(follower.user_id)
+            self._subscriptions[follower.user_id] = asyncio.ensure_future(self._subscribe(follower.user_id))
+        self._followers[follower.user_id].add(follower)
         try:
-            if first:
-                self._attendance.arrive(follower.user_id)
-                await self._subscribe(follower.user_id)
+            # Also a second device must not look before its user's events are heard.
+            await asyncio.shield(self._subscriptions[follower.user_id])
             caught = await self._backlog.since(follower.user_id, cursor)
         except BaseException:
             await self.leave(follower)
@@ -158,7 +170,7 @@ class Hub:
             return
         followers.discard(follower)
         if not followers:
-            del self._followers[follower.user_id]
+            del self._followers[follower.user_id], self._subscriptions[follower.user_id]
             self._attendance.leave(follower.user_id)
             await self._feed.unsubscribe(follower.user_id)
 

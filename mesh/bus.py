@@ -71,6 +71,10 @@ class EventId:
         """Whether this event comes after `other`, or belongs to another epoch, where nobody can tell."""
         return self.epoch != other.epoch or self.n > other.n
 
+    def is_next_after(self, other: "EventId") -> bool:
+        """Whether no event of the user lies between `other` and this one."""
+        return self.n == (other.n + 1 if self.epoch == other.epoch else 1)
+
     @classmethod
     def parse(cls, text: str) -> "EventId":
         """Reads what `str` wrote; a suffix after a full stop is not part of the place.

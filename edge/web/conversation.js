@@ -23,6 +23,7 @@ export class ConversationView {
   #newAfter = null; // the read pointer behind which the line "new messages" stands
   #placed = false; // whether the reader has been put at the right place once
   #sticky = true; // whether the reader is at the end, and stays there
+  #leftAt = 0; // where the last drawing left the scroller
   #lastKey = '';
 
   #scroller = byId('scroller');
@@ -34,7 +35,7 @@ export class ConversationView {
   constructor(actions) {
     this.#actions = actions;
     this.#scroller.addEventListener('scroll', () => this.#scrolled(), { passive: true });
-    new ResizeObserver(() => this.#sticky && this.#scrollToEnd()).observe(this.#scroller);
+    new ResizeObserver(() => this.#stays() && this.#scrollToEnd()).observe(this.#scroller);
     this.#toBottom.onclick = () => this.#scroller.scrollTo({ top: this.#scroller.scrollHeight, behavior: 'smooth' });
     this.#text.oninput = () => this.#typed();
     this.#text.onkeydown = (event) => this.#key(event);
@@ -50,6 +51,7 @@ export class ConversationView {
     this.#newAfter = null;
     this.#placed = false;
     this.#sticky = true;
+    this.#leftAt = 0;
     this.#lastKey = '';
     this.#text.value = state.drafts[chatId] ?? '';
     this.#fit();
@@ -68,13 +70,13 @@ export class ConversationView {
     byId('chat').hidden = !chat;
     if (!chat) return;
     if (appears) this.#fit(); // what is hidden has no height
-    const anchor = this.#anchor();
+    const before = { anchor: this.#anchor(), stays: this.#stays() };
     this.#renderHead(chat);
     this.#renderState(state, failure);
     const isUnread = unread(state, this.#chatId) > 0;
     if (!isUnread && !attended) this.#newAfter = null;
     if (isUnread && this.#newAfter === null && !(this.#placed && attended)) this.#newAfter = chat.read_up_to;
-    this.#renderLog(conversation(state, this.#chatId, { newAfter: this.#newAfter }), anchor);
+    this.#renderLog(conversation(state, this.#chatId, { newAfter: this.#newAfter }), before);
     this.#renderToBottom(isUnread);
   }
 
@@ -112,7 +114,7 @@ export class ConversationView {
     this.#log.setAttribute('aria-busy', String(!history));
   }
 
-  #renderLog(rows, anchor) {
+  #renderLog(rows, before) {
     const now = new Date();
     const name = nameOf(this.#state.chats[this.#chatId].peer);
     const signature = (row) => (row.kind === 'message' ? messageSignature(row) : `${row.kind} ${dayName(row.date ?? now, now)}`);
@@ -123,7 +125,7 @@ export class ConversationView {
     const last = rows.at(-1);
     const sentNow = this.#placed && last && last.key !== this.#lastKey && last.status === 'sending';
     this.#lastKey = last?.key ?? '';
-    this.#place(anchor, sentNow);
+    this.#place(before, sentNow);
   }
 
   #renderToBottom(isUnread) {
@@ -149,20 +151,28 @@ export class ConversationView {
     return low < children.length ? { element: children[low], top: children[low].offsetTop } : null;
   }
 
-  #place(anchor, sentNow) {
+  #place({ anchor, stays }, sentNow) {
     const newLine = this.#drawn.get('new')?.element;
     if (!this.#placed && this.#state.history[this.#chatId]) {
       this.#placed = true;
       if (newLine) this.#scroller.scrollTop = newLine.offsetTop - NEW_LINE_TOP_PX;
       else this.#scrollToEnd();
       this.#sticky = this.#atEnd();
-    } else if (this.#sticky || sentNow) this.#scrollToEnd();
+    } else if (stays || sentNow) this.#scrollToEnd();
     else if (anchor?.element.isConnected) this.#scroller.scrollTop += anchor.element.offsetTop - anchor.top;
+    this.#leftAt = this.#scroller.scrollTop;
     this.#loadAhead();
+  }
+
+  /** Whether the reader stays at the end: is there, and has not begun to scroll up, which an event tells only later. */
+  #stays() {
+    if (this.#scroller.scrollTop < this.#leftAt && !this.#atEnd()) this.#sticky = false;
+    return this.#sticky;
   }
 
   #scrollToEnd() {
     this.#scroller.scrollTop = this.#scroller.scrollHeight;
+    this.#leftAt = this.#scroller.scrollTop;
     this.#sticky = true;
   }
 
@@ -174,6 +184,7 @@ export class ConversationView {
   #scrolled() {
     if (!this.#chatId || !this.#state) return;
     this.#sticky = this.#atEnd();
+    this.#leftAt = this.#scroller.scrollTop;
     this.#toBottom.hidden = this.#sticky;
     this.#loadAhead();
     this.#actions.seen();
