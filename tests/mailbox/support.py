@@ -60,6 +60,8 @@ class Mongod:
     def start(self) -> None:
         """Starts the process on its port and data."""
         command = [
+            # However this process ends, that one ends with it.
+            "setpriv", "--pdeathsig=KILL", "--",
             find_mongod(), "--replSet=shard", "--bind_ip=127.0.0.1", f"--port={self.port}",
             f"--dbpath={self._directory}", f"--logpath={self._directory}/log", "--wiredTigerCacheSizeGB=0.25",
             "--oplogSize=50", "--setParameter=diagnosticDataCollectionEnabled=false", "--nounixsocket",
