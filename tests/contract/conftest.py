@@ -1,8 +1,8 @@
 """The system that the suite is pointed at, and devices of users that nobody else has.
 
-pytest tests/contract                                  a stack of its own
-pytest tests/contract --url http://127.0.0.1:8000      the stack that `make up` has started
-pytest tests/contract --url https://staging.example --token-command 'issue-token --sub {user} --ttl {ttl}'
+- A stack of its own: `pytest tests/contract`
+- The one that `make up` has started: `pytest tests/contract --url http://127.0.0.1:8000`
+- Any: `pytest tests/contract --url https://staging.example --token-command 'issue {user} --seconds {ttl}'`
 """
 
 import asyncio
@@ -104,7 +104,7 @@ async def devices() -> AsyncIterator[list[Device]]:
 
 @pytest.fixture
 async def connect_by(target: Target, devices: list[Device]) -> Connect:
-    """Opens devices: `await connect_by("ws", user, ttl=…, last_event_id=…)`."""
+    """Opens devices: on which transport, whose, and with what token and cursor."""
 
     async def connect(transport: str, user: str, *, ttl: int = HOUR, last_event_id: str = "") -> Device:
         token = await target.token(user, ttl)
@@ -174,7 +174,7 @@ class Scene:
         other = self.bob if who is self.alice else self.alice
         sent = [await self.says(who, text) for text in texts]
         for message in sent:
-            await other.next("message.new", _about(message["message_id"]))
+            await other.next("message.new", about(message["message_id"]))
         return sent
 
     async def chat(self, who: Device) -> Any:
@@ -187,7 +187,8 @@ class Scene:
         return messages
 
 
-def _about(message_id: str) -> Callable[[Any], bool]:
+def about(message_id: str) -> Callable[[Any], bool]:
+    """Says whether a notification is about this message."""
     return lambda params: params["message"]["message_id"] == message_id
 
 

@@ -1,4 +1,4 @@
-"""What the contract's values look like. Unknown fields are to be ignored, and an absent one means its default."""
+"""What the contract's values look like: unknown fields are to be ignored, an absent one means its default."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -75,6 +75,7 @@ CHAT = Shape(
         "peer_read_up_to": UUID7, "peer_delivered_up_to": UUID7, "blocked": BOOL,
     },
 )  # fmt: skip
+PRESENCE = Shape(must={"user_id": USER_ID}, may={"online": BOOL, "last_seen": TIME})
 DEGRADED = list_of(SOME_TEXT)
 ERROR_DATA = Shape(
     must={"reason": REASON, "retryable": BOOL, "trace_id": TRACE_ID}, may={"retry_after_ms": NATURAL}

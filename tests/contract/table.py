@@ -11,6 +11,7 @@ from tests.contract.shapes import (
     CHAT,
     DEGRADED,
     MESSAGE,
+    PRESENCE,
     SOME_TEXT,
     TEXT,
     TIME,
@@ -30,7 +31,7 @@ class Method:
 
     Attributes:
         name: of the method.
-        params: good params, all of them, for alice, given a scene and the last message that bob sent.
+        params: good params, all of them, for alice, given a scene, her own message and bob's, which is later.
         result: the shape of the answer.
         required: params that it cannot do without.
         bad: values by param that it must refuse with -32602, naming the param.
@@ -38,7 +39,7 @@ class Method:
 
     name: str
     result: Rule
-    params: Callable[[Scene, Any], Params] = lambda _scene, _last: {}
+    params: Callable[[Scene, Any, Any], Params] = lambda _scene, _mine, _last: {}
     required: tuple[str, ...] = ()
     bad: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
@@ -48,10 +49,10 @@ NO_TEXT = (7, ["x"], {"x": 1}, True)
 NO_USER = ("", "a b", "é", "x" * 65, 7, ["x"])
 NO_LIMIT = (0, 101, -1, 1.5, "many", True, [5])
 
-METHODS = (
+TALKING = (
     Method(
         name="session.connect",
-        params=lambda scene, _: {"token": scene.token},
+        params=lambda scene, _mine, _last: {"token": scene.token},
         result=Shape(
             must={
                 "user_id": USER_ID,
@@ -66,7 +67,7 @@ METHODS = (
     ),
     Method(
         name="session.refresh",
-        params=lambda scene, _: {"token": scene.token},
+        params=lambda scene, _mine, _last: {"token": scene.token},
         result=Shape(must={"expires_at": TIME}),
         required=("token",),
         bad={"token": NO_TEXT},
@@ -74,34 +75,45 @@ METHODS = (
     Method(name="session.ping", result=Shape(must={"server_time": TIME})),
     Method(
         name="chats.open",
-        params=lambda scene, _: {"peer_id": scene.bob.user_id, "item_id": "red-bike"},
+        params=lambda scene, _mine, _last: {"peer_id": scene.bob.user_id, "item_id": "red-bike"},
         result=Shape(must={"chat": CHAT}, may={"degraded": DEGRADED}),
         required=("peer_id",),
         bad={"peer_id": NO_USER, "item_id": ("a b", 7)},
     ),
     Method(
         name="chats.list",
-        params=lambda _scene, _last: {"cursor": "", "limit": 5},
+        params=lambda _scene, _mine, _last: {"cursor": "", "limit": 5},
         result=Shape(must={"chats": list_of(CHAT)}, may={"next_cursor": TEXT, "degraded": DEGRADED}),
         bad={"limit": NO_LIMIT, "cursor": (7, "no such cursor", "x" * 300)},
     ),
     Method(
         name="chats.get",
-        params=lambda scene, _: {"chat_id": scene.chat_id},
+        params=lambda scene, _mine, _last: {"chat_id": scene.chat_id},
         result=Shape(must={"chat": CHAT}, may={"degraded": DEGRADED}),
         required=("chat_id",),
         bad={"chat_id": NO_UUID},
     ),
     Method(
         name="chats.mark_read",
-        params=lambda scene, last: {"chat_id": scene.chat_id, "up_to": last["message_id"]},
+        params=lambda scene, _mine, last: {"chat_id": scene.chat_id, "up_to": last["message_id"]},
         result=Shape(must={"chat": CHAT}),
         required=("chat_id", "up_to"),
         bad={"chat_id": NO_UUID, "up_to": NO_UUID},
     ),
     Method(
+        name="chats.typing",
+        params=lambda scene, _mine, _last: {"chat_id": scene.chat_id},
+        result=Shape(),
+        required=("chat_id",),
+        bad={"chat_id": NO_UUID},
+    ),
+    Method(
         name="messages.send",
-        params=lambda scene, _: {"chat_id": scene.chat_id, "text": "Hello", "client_msg_id": "table"},
+        params=lambda scene, _mine, _last: {
+            "chat_id": scene.chat_id,
+            "text": "Hello",
+            "client_msg_id": "table",
+        },
         result=Shape(must={"message": MESSAGE}, may={"duplicate": BOOL}),
         required=("chat_id", "text", "client_msg_id"),
         bad={
@@ -112,7 +124,7 @@ METHODS = (
     ),
     Method(
         name="messages.history",
-        params=lambda scene, _: {"chat_id": scene.chat_id, "limit": 10},
+        params=lambda scene, _mine, _last: {"chat_id": scene.chat_id, "limit": 10},
         result=Shape(must={"messages": list_of(MESSAGE)}, may={"has_more": BOOL}),
         required=("chat_id",),
         bad={"chat_id": NO_UUID, "before": NO_UUID[1:], "after": NO_UUID[1:], "limit": NO_LIMIT},
@@ -122,3 +134,76 @@ METHODS = (
         result=Shape(must={"openrpc": SOME_TEXT, "methods": list_of(Shape(must={"name": SOME_TEXT}))}),
     ),
 )
+
+AROUND = (
+    Method(
+        name="chats.mark_delivered",
+        params=lambda scene, _mine, last: {"chat_id": scene.chat_id, "up_to": last["message_id"]},
+        result=Shape(),
+        required=("chat_id", "up_to"),
+        bad={"chat_id": NO_UUID, "up_to": NO_UUID},
+    ),
+    Method(
+        name="messages.edit",
+        params=lambda scene, mine, _last: {
+            "chat_id": scene.chat_id,
+            "message_id": mine["message_id"],
+            "text": "Hello again",
+        },
+        result=Shape(must={"message": MESSAGE}),
+        required=("message_id", "chat_id", "text"),
+        bad={"message_id": NO_UUID, "chat_id": NO_UUID, "text": ("", "x" * 4097, *NO_TEXT)},
+    ),
+    Method(
+        name="messages.delete",
+        params=lambda scene, mine, _last: {
+            "chat_id": scene.chat_id,
+            "message_id": mine["message_id"],
+            "for_all": True,
+        },
+        result=Shape(),
+        required=("message_id", "chat_id"),
+        bad={"message_id": NO_UUID, "chat_id": NO_UUID, "for_all": ("yes", 1, [True])},
+    ),
+    Method(
+        name="messages.search",
+        params=lambda scene, _mine, _last: {
+            "query": "sale",
+            "chat_id": scene.chat_id,
+            "cursor": "",
+            "limit": 5,
+        },
+        result=Shape(must={"messages": list_of(MESSAGE)}, may={"next_cursor": TEXT}),
+        required=("query",),
+        bad={"query": ("", *NO_TEXT), "chat_id": NO_UUID[1:], "cursor": (7, "no such"), "limit": NO_LIMIT},
+    ),
+    Method(
+        name="users.block",
+        params=lambda scene, _mine, _last: {"user_id": scene.bob.user_id},
+        result=Shape(),
+        required=("user_id",),
+        bad={"user_id": NO_USER},
+    ),
+    Method(
+        name="users.unblock",
+        params=lambda scene, _mine, _last: {"user_id": scene.bob.user_id},
+        result=Shape(),
+        required=("user_id",),
+        bad={"user_id": NO_USER},
+    ),
+    Method(
+        name="users.blocked",
+        params=lambda _scene, _mine, _last: {"cursor": ""},
+        result=Shape(may={"user_ids": list_of(USER_ID), "next_cursor": TEXT}),
+        bad={"cursor": (7, "no such cursor !")},
+    ),
+    Method(
+        name="presence.get",
+        params=lambda scene, _mine, _last: {"user_ids": [scene.bob.user_id, "nobody-at-all"]},
+        result=Shape(must={"presence": list_of(PRESENCE)}, may={"degraded": DEGRADED}),
+        required=("user_ids",),
+        bad={"user_ids": ([], ["x"] * 101, ["a b"], [7], "bob", {"x": 1})},
+    ),
+)
+
+METHODS = TALKING
