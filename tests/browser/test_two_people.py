@@ -19,6 +19,8 @@ FIRST_VISIBLE = """() => {
     const first = messages.find((m) => m.getBoundingClientRect().bottom > top);
     return [first.querySelector('.text').textContent, Math.round(first.getBoundingClientRect().top - top)];
 }"""
+# A drawing between the reader's scrolling and the event that tells of it must not take the reader back.
+SCROLL_AND_DRAW = "document.getElementById('scroller').scrollTop = 500; dispatchEvent(new Event('focus'))"
 LINES = 130
 
 
@@ -137,7 +139,7 @@ async def test_scrolling_up_loads_more_and_keeps_the_place(window: OpenWindow) -
     await expect(bob.message(f"Line {LINES - 1}")).to_be_in_viewport()
     assert await bob.message("Line 0").count() == 0
     before = await bob.messages().count()
-    await bob.page.evaluate("document.getElementById('scroller').scrollTop = 500")
+    await bob.page.evaluate(SCROLL_AND_DRAW)
     place = await bob.page.evaluate(FIRST_VISIBLE)
     await expect(bob.messages()).not_to_have_count(before)
     assert await bob.page.evaluate(FIRST_VISIBLE) == place
