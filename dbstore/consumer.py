@@ -23,8 +23,6 @@ log = structlog.get_logger()
 Told = list[Published]
 """What the users' streams are to be told of one event."""
 
-Chats = dict[tuple[str, str], Published | Exception]
-
 
 class EventHandler:
     """Handles batches of the queue `checked`.
@@ -42,14 +40,18 @@ class EventHandler:
         """Takes effect of events; one outcome an event, in order."""
         events = [one.event for one in received]
         stored = await self._store_all(events)
-        good = [event for event, told in zip(events, stored, strict=True) if not isinstance(told, Exception)]
-        chats = await self._chats(good)
-        return await self._publish(
-            [
-                told if isinstance(told, Exception) else [*told, *_of_chats(event, chats)]
-                for event, told in zip(events, stored, strict=True)
-            ]
-        )
+        # Each chat is told once, with the last event that touched it: after the messages, and as it then stands.
+        last = {
+            key: index
+            for index, (event, told) in enumerate(zip(events, stored, strict=True))
+            if not isinstance(told, Exception)
+            for key in rules.changed_chats(event)
+        }
+        for key, chat in (await self._chats(list(last))).items():
+            told = stored[last[key]]
+            if not isinstance(told, Exception):
+                told.append(chat)
+        return await self._publish(stored)
 
     # ── the peers' mailboxes ────────────────────────────────────────────────────────────────────────────────
 
@@ -158,12 +160,13 @@ class EventHandler:
 
     # ── the users' streams ──────────────────────────────────────────────────────────────────────────────────
 
-    async def _chats(self, events: Sequence[queue_pb2.Event]) -> Chats:
-        keys = list(dict.fromkeys(key for event in events for key in rules.changed_chats(event)))
+    async def _chats(self, keys: list[tuple[str, str]]) -> dict[tuple[str, str], Published]:
+        """How chats stand; one that cannot be read now is told by its next change."""
         found = await self._store.get_chats(keys) if keys else []
         return {
-            key: chat if isinstance(chat, Exception) else rules.chat_changed(chat)
+            key: rules.chat_changed(chat)
             for key, chat in zip(keys, found, strict=True)
+            if not isinstance(chat, Exception)
         }
 
     async def _publish(self, plans: list[Told | Exception]) -> list[Outcome]:
@@ -180,12 +183,6 @@ class EventHandler:
             if error is not None:
                 outcomes[index] = Retry(error.detail)
         return outcomes
-
-
-def _of_chats(event: queue_pb2.Event, chats: Chats) -> Told:
-    """What an event's chats tell; a chat that could not be read now is told by its next change."""
-    told = (chats.get(key) for key in rules.changed_chats(event))
-    return [published for published in told if published is not None and not isinstance(published, Exception)]
 
 
 def _outcome(error: Exception) -> Outcome:
