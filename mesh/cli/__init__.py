@@ -2,7 +2,7 @@
 
 import click
 
-from mesh.cli import migrate, stack
+from mesh.cli import audit, migrate, outbox, parked, passport, stack
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -10,5 +10,12 @@ def main() -> None:
     """Run the messenger on this machine and look after it."""
 
 
-for command in (*stack.COMMANDS, *migrate.COMMANDS):
+for command in (
+    *stack.COMMANDS,
+    *migrate.COMMANDS,
+    *passport.COMMANDS,
+    *outbox.COMMANDS,
+    *parked.COMMANDS,
+    *audit.COMMANDS,
+):
     main.add_command(command)

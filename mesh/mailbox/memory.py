@@ -69,6 +69,7 @@ class MemoryMailbox:
         self._logs: dict[Key, list[LogEntry]] = defaultdict(list)
         self._chats: dict[Key, StoredChat] = {}
         self._outbox: dict[OutboxRef, OutboxEntry] = {}
+        self._leases: dict[tuple[int, str], tuple[str, datetime]] = {}
 
     @property
     def shard_count(self) -> int:
@@ -220,6 +221,17 @@ class MemoryMailbox:
         for ref in refs:
             if self.shard_of(ref.owner) not in self.down:
                 self._outbox.pop(ref, None)
+
+    async def lease(self, shard: int, work: str, holder: str, length: timedelta) -> bool:
+        """See `leases.Leases`."""
+        if shard in self.down:
+            raise _unavailable()
+        now = self._now()
+        other, until = self._leases.get((shard, work), (holder, now))
+        if other != holder and until > now:
+            return False
+        self._leases[shard, work] = holder, now + length
+        return True
 
     async def ensure_schema(self) -> None:
         """See `store.MailboxStore`."""

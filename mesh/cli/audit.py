@@ -1,0 +1,80 @@
+"""The command `audit`: looks whether the mailboxes hold what was promised."""
+
+import json
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import click
+
+from mesh.cli.places import JSON, operate, places, progress_bar
+
+if TYPE_CHECKING:
+    from mesh.mailbox.audit import Finding
+
+
+@click.command()
+@click.option("--since", type=click.DateTime(), help="Only chats that changed since then (UTC).")
+@click.option(
+    "--repair", is_flag=True, help="Fold chats again, and announce messages again that lack a copy."
+)
+@click.option(
+    "--settled",
+    default=600.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Messages younger than that may still be on their way, up the retry ladder too.",
+)
+@JSON
+def audit(since: datetime | None, repair: bool, settled: float, as_json: bool) -> None:
+    """Compare both copies of every message, and every chat with the fold of its log.
+
+    Beside running services, too. Exit status 1 when something is wrong that was not repaired. A message that
+    lacks its receiver's copy may also be parked: see `message MESSAGE_ID`.
+    """
+    start = since.replace(tzinfo=UTC) if since else None
+    chats, messages, findings = operate(_audit(start, timedelta(seconds=settled), repair=repair))
+    if as_json:
+        listed = [asdict(finding) for finding in findings]
+        click.echo(json.dumps({"chats": chats, "messages": messages, "findings": listed}, indent=2))
+    else:
+        _print(findings)
+        click.echo(f"{chats} chats, {messages} copies of messages, {len(findings)} findings.")
+    sys.exit(0 if all(finding.repaired for finding in findings) else 1)
+
+
+async def _audit(
+    since: datetime | None, settled: timedelta, *, repair: bool
+) -> "tuple[int, int, list[Finding]]":
+    from mesh.mailbox.audit import Auditor
+
+    chats, messages, findings = 0, 0, list["Finding"]()
+    async with places().shards(Auditor) as auditor:
+        with progress_bar() as bar:
+            task = bar.add_task("chats", total=await auditor.count(since))
+            async for audited in auditor.audit(since, datetime.now(UTC) - settled, repair=repair):
+                bar.advance(task)
+                if audited is not None:
+                    chats += 1
+                    messages += audited.messages
+                    findings += audited.findings
+    return chats, messages, findings
+
+
+def _print(findings: "list[Finding]") -> None:
+    if not findings:
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("what", "mailbox", "chat", "message", "detail", "", box=None)
+    for finding in findings:
+        state = "[green]repaired[/]" if finding.repaired else "[red]left[/]"
+        table.add_row(
+            finding.fault, finding.owner, finding.chat_id, finding.message_id, finding.detail, state
+        )
+    Console().print(table)
+
+
+COMMANDS = (audit,)

@@ -1,0 +1,80 @@
+"""Where the operator's commands find the servers, and how their failures are told."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from mesh.amqp.settings import QueueSettings
+from mesh.settings import CommonSettings, MongoSettings, RedisSettings, load
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from mesh.mailbox.sharded import Sharded
+
+Result = TypeVar("Result")
+Shards = TypeVar("Shards", bound="Sharded")
+
+
+class Places(CommonSettings, MongoSettings, QueueSettings, RedisSettings):
+    """What an operator's command can be told."""
+
+    @asynccontextmanager
+    async def shards(self, kind: "type[Shards]") -> "AsyncIterator[Shards]":
+        """A view of all shards for a command's own use."""
+        view = kind(self.mongo_shards, driver=self.mesh_mongo_driver)
+        try:
+            yield view
+        finally:
+            await view.aclose()
+
+
+def places() -> Places:
+    """The servers that the environment names; for those that it does not, the local stack's."""
+    for name, value in _local().items():
+        if not os.environ.get(name):
+            os.environ[name] = value
+    return load(Places, "mesh")
+
+
+def _local() -> Mapping[str, str]:
+    from mesh.stack import StackSettings, plan
+
+    names = ("MONGO_SHARDS", "AMQP_URL", "REDIS_URLS")
+    environment = plan.environment(StackSettings(), secret="")
+    return {name: environment[name] for name in names}
+
+
+def operate(work: Coroutine[Any, Any, Result]) -> Result:
+    """Runs a command's work; what fails is told in one line that names the cure, with exit status 1."""
+    import logging
+
+    from mesh.errors import MessengerError
+
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # what fails is told once, by us
+    try:
+        return asyncio.run(work)
+    except MessengerError as error:
+        raise click.ClickException(
+            f"{error.detail} Look at the servers (make status), or at the addresses in MONGO_SHARDS, AMQP_URL"
+            " and REDIS_URLS."
+        ) from None
+
+
+def progress_bar() -> "Progress":
+    """A progress bar on standard error, so that a command's output stays clean; none without a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        console=console, transient=True, disable=not console.is_terminal,
+    )  # fmt: skip
+
+
+JSON = click.option("--json", "as_json", is_flag=True, help="For programs: JSON instead of a table.")

@@ -1,0 +1,134 @@
+"""What an operator asks of all shards at once: one message's copies, what the outboxes hold."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from pymongo.asynchronous.collection import AsyncCollection
+
+from mesh.mailbox import documents
+from mesh.mailbox.documents import Document
+from mesh.mailbox.driver import Shard
+from mesh.mailbox.model import OutboxKind, StoredChat, StoredMessage
+from mesh.mailbox.sharded import Sharded
+
+LONGEST_S = 600.0
+"""Seconds that one command over a whole shard may take."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """One side's copy of a message.
+
+    Attributes:
+        shard: where it lies.
+        message: the copy.
+        chat: the chat that it is folded into; None where the fold is missing.
+        outbox_since: when its event was put into the outbox that has not been confirmed; None for none.
+    """
+
+    shard: int
+    message: StoredMessage
+    chat: StoredChat | None
+    outbox_since: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """What waits in one shard's outbox, of one kind.
+
+    Attributes:
+        shard: which shard.
+        kind: `message` or the name of a chat's mark.
+        count: how many.
+        oldest: since when the oldest waits; None for none.
+    """
+
+    shard: int
+    kind: str
+    count: int
+    oldest: datetime | None
+
+
+class Inspector(Sharded):
+    """Looks through all shards; `sharded.Sharded` describes the arguments."""
+
+    async def copies(self, message_id: str, owner: str = "") -> list[Copy]:
+        """Every copy of a message, the sender's first.
+
+        Args:
+            message_id: the message.
+            owner: its sender or receiver, where known: then indexes lead to both copies. Without one, every
+                message of every shard is looked at.
+        """
+        if not owner:
+            found = await asyncio.gather(
+                *(self._find(shard, {"message_id": message_id}) for shard in self._shards)
+            )
+            return self._sorted([copy for of_shard in found for copy in of_shard])
+        mine = await self._find(self._of(owner), {"owner": owner, "message_id": message_id})
+        if not mine:
+            return []
+        known = mine[0].message
+        theirs = {"owner": known.peer_id, "chat_id": known.chat_id, "message_id": message_id}
+        return self._sorted([*mine, *await self._find(self._of(known.peer_id), theirs)])
+
+    def _sorted(self, copies: list[Copy]) -> list[Copy]:
+        return sorted(copies, key=lambda copy: copy.message.owner != copy.message.sender_id)
+
+    async def chat(self, owner: str, chat_id: str) -> StoredChat | None:
+        """One chat as it lies there, hidden or not."""
+        shard, query = self._of(owner), {"_id": documents.chat_key(owner, chat_id)}
+        found = await shard.run(lambda: shard.chats.find_one(query))
+        return documents.read_chat(found) if found else None
+
+    async def _find(self, shard: Shard, query: Document) -> list[Copy]:
+        found = await shard.run(lambda: shard.messages.find(query).to_list(None), LONGEST_S)
+        return [await self._copy(document) for document in found]
+
+    async def _copy(self, document: Document) -> Copy:
+        message = documents.read_message(document)
+        mark = document.get("outbox")
+        return Copy(
+            shard=self.shard_of(message.owner),
+            message=message,
+            chat=await self.chat(message.owner, message.chat_id),
+            outbox_since=mark["at"] if mark else None,
+        )
+
+    async def waiting(self) -> list[Waiting]:
+        """What every outbox holds, by shard and kind."""
+        found = await asyncio.gather(*(self._waiting(index) for index in range(self.shard_count)))
+        return [one for of_shard in found for one in of_shard]
+
+    async def _waiting(self, index: int) -> list[Waiting]:
+        shard, found = self._shards[index], []
+        for collection, mark in _marked(shard):
+            query = {f"{mark}.at": {"$exists": True}}
+            oldest = collection.find(query, {mark: 1}).sort(f"{mark}.at", 1).limit(1)
+            first = await shard.run(oldest.to_list)
+            count = await shard.run(partial(collection.count_documents, query), LONGEST_S)
+            at = first[0][mark]["at"] if first else None
+            found.append(Waiting(shard=index, kind=_KINDS[mark], count=count, oldest=at))
+        return found
+
+    async def hurry(self) -> None:
+        """Ages all that waits by a minute, so that the relay takes it at its next look."""
+        await asyncio.gather(*map(_hurry, self._shards))
+
+
+async def _hurry(shard: Shard) -> None:
+    for collection, mark in _marked(shard):
+        aged = {"$set": {f"{mark}.at": {"$subtract": [f"${mark}.at", MINUTE_MS]}}}
+        query = {f"{mark}.at": {"$exists": True}}
+        await shard.run(partial(collection.update_many, query, [aged]), LONGEST_S)
+
+
+def _marked(shard: Shard) -> list[tuple[AsyncCollection[Document], str]]:
+    """Every collection and mark that a shard's outbox is made of."""
+    return [(shard.messages, "outbox"), *((shard.chats, mark) for mark in documents.MARKS.values())]
+
+
+MINUTE_MS = 60_000
+_KINDS = {"outbox": OutboxKind.MESSAGE.value} | {mark: kind.value for kind, mark in documents.MARKS.items()}
