@@ -16,7 +16,7 @@ from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError
 
 from mesh.errors import IdempotencyConflict, Internal, MessengerError, NotFound, Unavailable
-from mesh.mailbox import documents
+from mesh.mailbox import blocks, documents
 from mesh.mailbox.documents import Document
 from mesh.mailbox.driver import Shard
 from mesh.mailbox.fold import Head, LogEntry, from_ns, place_incoming, place_own, same_content
@@ -88,6 +88,7 @@ class Appender:
         items = [_Item(new=new) for new in messages]
         try:
             logs = await self._learn(items)
+            await self._refuse_blocked(items, logs)
             while turn := _one_a_chat(items):
                 await self._round(turn, logs)
             await self.fold([item.stored for item in items if item.stored])
@@ -111,9 +112,12 @@ class Appender:
             for key, of_chat in by_chat.items()
         ]
         try:
-            await self._shard.run(lambda: self._shard.chats.bulk_write(updates, ordered=False))
+            done = await self._shard.run(lambda: self._shard.chats.bulk_write(updates, ordered=False))
         except BulkWriteError as error:
             raise Unavailable("The mailbox could not update the chat; try again.") from error
+        if done.upserted_ids:
+            created = [by_chat[key][0].message for key in done.upserted_ids.values()]
+            await blocks.flag_new(self._shard, [(one.owner, one.peer_id) for one in created], at)
 
     async def _learn(self, items: list[_Item]) -> dict[str, Log]:
         """Finds whom each chat is with and, as far as its document tells, where its log ends."""
@@ -128,6 +132,22 @@ class Appender:
             else:
                 logs[item.key] = Log(peer_id=item.new.sender_id, item_id=item.new.item_id, head=Head())
         return logs
+
+    async def _refuse_blocked(self, items: list[_Item], logs: dict[str, Log]) -> None:
+        """Refuses own messages to people with whom there is a block, but for repetitions of stored ones.
+
+        Read each time, for a block that has been answered holds at once in every process.
+        """
+        pairs = {
+            item.key: (item.new.owner, logs[item.key].peer_id)
+            for item in items
+            if item.waits and isinstance(item.new, NewMessage)
+        }
+        if not pairs or not (found := await blocks.find(self._shard, set(pairs.values()))):
+            return
+        refused = {key: error for key, pair in pairs.items() if (error := blocks.refusal(found, *pair))}
+        held = [item for item in items if item.waits and item.key in refused]
+        await self._take_stored(held, lambda item: refused[item.key])
 
     async def _read_chats(self, keys: set[str]) -> dict[str, Log]:
         fields = {"peer_id": 1, "item_id": 1, "seq": 1, "incoming": 1, "top": 1}
@@ -155,7 +175,9 @@ class Appender:
                 self._see(logs, item.key, entry.head)
         done = [turn[index] for index, pattern in refused.items() if _is_done(turn[index], pattern)]
         beaten = [turn[index] for index, pattern in refused.items() if not _is_done(turn[index], pattern)]
-        await self._take_stored(done)
+        await self._take_stored(
+            done, lambda _: Unavailable("The mailbox was changing under the call; try again.")
+        )
         await self._read_heads(beaten, logs)
 
     def _place(self, item: _Item, log: Log) -> LogEntry:
@@ -188,8 +210,8 @@ class Appender:
             return {one["index"]: one["keyPattern"] for one in failures}
         return {}
 
-    async def _take_stored(self, items: list[_Item]) -> None:
-        """Answers items that are in the log already with what is there."""
+    async def _take_stored(self, items: list[_Item], otherwise: Callable[[_Item], MessengerError]) -> None:
+        """Answers items that are in the log with what is there, and those that are not with an error."""
         if not items:
             return
         query = {"$or": [_identity(item.new) for item in items]}
@@ -199,7 +221,7 @@ class Appender:
         for item in items:
             entry = stored.get(_key_of(item.new))
             if entry is None:
-                item.error = Unavailable("The mailbox was changing under the call; try again.")
+                item.error = otherwise(item)
             elif isinstance(item.new, NewMessage) and not same_content(entry.message, item.new):
                 item.error = IdempotencyConflict("client_msg_id: was used for another message")
             else:

@@ -7,11 +7,12 @@ import re
 from datetime import datetime
 
 from mesh.errors import InvalidArgument
-from mesh.mailbox.fold import from_ns, to_ms
+from mesh.mailbox.fold import check_user, from_ns, to_ms
 
-_CHAT = "([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
-_LIST = re.compile(f"([0-9]{{1,14}})~{_CHAT}")
-_CHANGES = re.compile(f"{_CHAT}~([0-9]{{1,10}})")
+_UUID = "([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
+_LIST = re.compile(f"([0-9]{{1,14}})~{_UUID}")
+_CHANGES = re.compile(f"{_UUID}~([0-9]{{1,10}})")
+_MESSAGE = re.compile(_UUID)
 
 
 def list_cursor(activity: datetime, chat_id: str) -> str:
@@ -36,3 +37,16 @@ def parse_changes_token(token: str) -> tuple[str, int]:
     if not (found := _CHANGES.fullmatch(token)):
         raise InvalidArgument("page_token: must be the next_page_token of the page before")
     return found[1], int(found[2])
+
+
+def parse_message_cursor(cursor: str) -> str:
+    """The message_id that a page of found messages ended with; raises InvalidArgument for another text."""
+    if not _MESSAGE.fullmatch(cursor):
+        raise InvalidArgument("cursor: must be the next_cursor of the page before")
+    return cursor
+
+
+def parse_user_cursor(cursor: str) -> str:
+    """The user id that a page of people ended with; raises InvalidArgument for what is none."""
+    check_user("cursor", cursor)
+    return cursor

@@ -5,9 +5,11 @@ follows ":" in ASCII, so what begins with `prefix:` is the range from there to `
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from mesh.mailbox.changes import as_sent
 from mesh.mailbox.fold import Head, LogEntry
 from mesh.mailbox.model import (
     OutboxEntry,
@@ -15,18 +17,30 @@ from mesh.mailbox.model import (
     OutboxRef,
     StoredChat,
     StoredMessage,
+    changed_entry,
     message_ref,
+    tells_peer,
 )
 
 Document = dict[str, Any]
 
 MESSAGES = "messages"
 CHATS = "chats"
+BLOCKS = "blocks"
 
 # Present only where they say something.
-_OPTIONAL = ("item_id", "client_msg_id", "edited_at", "deleted", "original_text", "version")
+_OPTIONAL = (
+    "item_id", "client_msg_id", "version", "edited_at", "deleted", "deleted_for_all", "original_text",
+    "rejected", "changed_at",
+)  # fmt: skip
+_OPTIONAL_OF_CHAT = (
+    "activity", "changed_at", "read_up_to", "read_incoming", "read_seq", "deletions", "gone",
+    "peer_read_up_to", "delivered_up_to", "peer_delivered_up_to", "blocked", "blocked_by_peer",
+)  # fmt: skip
 # What `chats.last` leaves out, since the chat says it already.
 _OF_CHAT = ("owner", "chat_id", "peer_id", "item_id")
+# And what it leaves out besides: its version is a field of its own, a rejection is not folded.
+_NOT_OPTIONAL_IN_LAST = (*_OF_CHAT, "version", "rejected")
 
 
 def chat_key(owner: str, chat_id: str) -> str:
@@ -99,9 +113,6 @@ def read_chat(document: Document) -> StoredChat:
     """The chat of its document."""
     shared = {name: document[name] for name in _OF_CHAT if name in document}
     last = document.get("last")
-    optional = (
-        "activity", "read_up_to", "read_incoming", "peer_read_up_to", "peer_delivered_up_to",
-    )  # fmt: skip
     return StoredChat(
         **shared,
         seq=document["seq"],
@@ -109,7 +120,7 @@ def read_chat(document: Document) -> StoredChat:
         top=document["top"],
         last=read_message(last | shared) if last else None,
         touched_at=document["touched_at"],
-        **{name: document[name] for name in optional if name in document},
+        **{name: document[name] for name in _OPTIONAL_OF_CHAT if name in document},
     )
 
 
@@ -124,17 +135,18 @@ EMPTY_LOG: Document = {"seq": 0, "incoming": 0, "top": ""}
 
 def fold_update(entries: Sequence[LogEntry], at: datetime) -> Document:
     """The upsert that folds entries of one chat into its document: `fold.fold` in MongoDB's words."""
-    message = entries[0].message
+    messages = [entry.message for entry in entries]
+    one = messages[0]
+    forward: Document = {
+        "last": max((_last(message) for message in messages), key=lambda last: tuple(last.values())[:2]),
+        "activity": max(message.created_at for message in messages),
+        "touched_at": at,
+    }
+    if changes := [message.changed_at for message in messages if message.changed_at]:
+        forward["changed_at"] = max(changes)
     return {
-        "$setOnInsert": new_chat(message.owner, message.chat_id, message.peer_id, message.item_id),
-        "$max": head_fields(max((entry.head for entry in entries), key=lambda head: head.seq))
-        | {
-            "last": max(
-                (_last(entry.message) for entry in entries), key=lambda last: tuple(last.values())[:2]
-            ),
-            "activity": max(entry.message.created_at for entry in entries),
-            "touched_at": at,
-        },
+        "$setOnInsert": new_chat(one.owner, one.chat_id, one.peer_id, one.item_id),
+        "$max": head_fields(max((entry.head for entry in entries), key=lambda head: head.seq)) | forward,
     }
 
 
@@ -156,13 +168,13 @@ def _last(message: StoredMessage) -> Document:
     } | {
         name: value
         for name in _OPTIONAL
-        if name not in _OF_CHAT and name != "version" and (value := getattr(message, name))
+        if name not in _NOT_OPTIONAL_IN_LAST and (value := getattr(message, name))
     }
 
 
 def message_entry(document: Document) -> OutboxEntry:
-    """The outbox entry of a marked message."""
-    message = read_message(document)
+    """The outbox entry of a marked message: as it was sent, for what came later has marks of its own."""
+    message = as_sent(read_message(document))
     return OutboxEntry(
         ref=message_ref(message),
         at=document["outbox"]["at"],
@@ -172,8 +184,45 @@ def message_entry(document: Document) -> OutboxEntry:
     )
 
 
+def change_update(message: StoredMessage, mark: Document) -> Document:
+    """Writes what the rules of `changes` change about a message, with an outbox mark or {}."""
+    names = ("edited_at", "deleted", "deleted_for_all", "original_text", "changed_at")
+    fields = {name: value for name in names if (value := getattr(message, name))}
+    update: Document = {"$set": {"text": message.text, "version": message.version} | fields | mark}
+    if message.deleted_for_all:
+        update["$unset"] = {EDIT_MARK: ""}  # nobody needs the text any more
+    return update
+
+
+def edit_mark(message: StoredMessage) -> Document:
+    """Promises to tell of an edit, with all that it tells: a deletion may empty the message before."""
+    mark = {
+        "at": message.changed_at,
+        "version": message.version,
+        "text": message.text,
+        "edited_at": message.edited_at,
+    }
+    return {EDIT_MARK: mark}
+
+
+def removal_mark(message: StoredMessage) -> Document:
+    """Promises to tell of a deletion."""
+    mark = {"at": message.changed_at, "version": message.version, "for_all": tells_peer(message)}
+    return {REMOVAL_MARK: mark}
+
+
+def change_entry(document: Document, mark: str) -> OutboxEntry:
+    """The outbox entry of a changed message's mark."""
+    told = document[mark]
+    message = replace(read_message(document), version=told["version"], changed_at=told["at"])
+    if mark == EDIT_MARK:
+        edit = replace(message, text=told["text"], edited_at=told["edited_at"], deleted=False)
+        return changed_entry(edit)
+    return changed_entry(message, for_all=told["for_all"])
+
+
 def chat_entry(document: Document, kind: OutboxKind) -> OutboxEntry:
-    """The outbox entry of a chat's mark, read pointer or opening."""
+    """The outbox entry of a chat's mark: a pointer, or the opening."""
     mark = document[MARKS[kind]]
     ref = OutboxRef(
         kind=kind,
@@ -190,4 +239,13 @@ def chat_entry(document: Document, kind: OutboxKind) -> OutboxEntry:
 
 
 # The field of a chat that holds each kind of mark.
-MARKS = {OutboxKind.READ: "outbox_read", OutboxKind.OPENED: "outbox_opened"}
+MARKS = {
+    OutboxKind.READ: "outbox_read",
+    OutboxKind.OPENED: "outbox_opened",
+    OutboxKind.DELIVERED: "outbox_delivered",
+}
+
+# The fields of a message that hold marks of its changes, each confirmed by itself: a deletion for the owner
+# alone must not swallow the edit before it, which the peer is to see.
+EDIT_MARK, REMOVAL_MARK = "outbox_edit", "outbox_removal"
+CHANGE_MARKS = (EDIT_MARK, REMOVAL_MARK)

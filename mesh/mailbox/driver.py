@@ -9,6 +9,7 @@ import os
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC
+from functools import partial
 from inspect import isawaitable
 from typing import Any, Literal, TypeVar
 
@@ -20,7 +21,7 @@ from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from mesh.errors import DeadlineExceeded, Internal, MessengerError, Unavailable
-from mesh.mailbox.documents import CHATS, MESSAGES, Document
+from mesh.mailbox.documents import BLOCKS, CHATS, MESSAGES, Document
 
 Driver = Literal["motor", "pymongo"]
 Listener = CommandListener | ConnectionPoolListener
@@ -31,7 +32,9 @@ LONGEST_S = 2.0
 # Operations in flight on one shard. Calls carry many messages each, so that is plenty; it keeps a shard that
 # hangs from taking all of Motor's threads, of which there are enough for eight shards.
 IN_FLIGHT = 16
-MOTOR_THREADS = 8 * IN_FLIGHT
+# And what reads through whole mailboxes, besides: it must not take the place of what is quick.
+SCANS_IN_FLIGHT = 2
+MOTOR_THREADS = 8 * (IN_FLIGHT + SCANS_IN_FLIGHT)
 MAJORITY = WriteConcern(w="majority")
 
 
@@ -55,10 +58,12 @@ class Shard:
         self._client = _open_client(uri, driver, listeners)
         self._time_left = time_left
         self._slots = asyncio.Semaphore(IN_FLIGHT)
+        self._scans = asyncio.Semaphore(SCANS_IN_FLIGHT)
         self._met = False
         database = self._client.get_default_database(DATABASE)
         self.messages: AsyncCollection[Document] = database.get_collection(MESSAGES, write_concern=MAJORITY)
         self.chats: AsyncCollection[Document] = database.get_collection(CHATS, write_concern=MAJORITY)
+        self.blocks: AsyncCollection[Document] = database.get_collection(BLOCKS, write_concern=MAJORITY)
         # What survives any failover. Heads are read here: no seq follows one that may be rolled back.
         committed = ReadConcern("majority")
         self.committed_messages = self.messages.with_options(read_concern=committed)
@@ -67,8 +72,12 @@ class Shard:
         self.forgetful_messages = self.messages.with_options(write_concern=WriteConcern(w=1))
         self.forgetful_chats = self.chats.with_options(write_concern=WriteConcern(w=1))
 
-    async def run(self, operation: Callable[[], Awaitable[Result]], longest_s: float = LONGEST_S) -> Result:
+    async def run(
+        self, operation: Callable[[], Awaitable[Result]], longest_s: float = LONGEST_S, *, scan: bool = False
+    ) -> Result:
         """The operation's result, within `longest_s` seconds and the caller's time.
+
+        Those that `scan` whole mailboxes have places of their own, and few.
 
         Cancelling the caller does not cancel the operation: that would cost its connection and leave it
         undecided; it ends by its own timeout. Duplicate keys come through as PyMongo's DuplicateKeyError or
@@ -81,10 +90,11 @@ class Shard:
         if left <= 0:
             raise _out_of_time()
         with self._translated(), pymongo.timeout(left):
+            slots = self._scans if scan else self._slots
             async with asyncio.timeout(left):
-                await self._slots.acquire()
+                await slots.acquire()
             task = asyncio.ensure_future(operation())
-            task.add_done_callback(self._release)
+            task.add_done_callback(partial(_release, slots))
             result = await asyncio.shield(task)
             self._met = True
             return result
@@ -102,11 +112,6 @@ class Shard:
         closing = self._client.close()
         if isawaitable(closing):  # Motor's closes at once
             await closing
-
-    def _release(self, task: "asyncio.Future[Any]") -> None:
-        self._slots.release()
-        if not task.cancelled():
-            task.exception()  # nobody else may be left to look at it
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -127,6 +132,12 @@ class Shard:
 
     def _timeout(self) -> MessengerError:
         return _unavailable() if self._time_left() > 0 else _out_of_time()
+
+
+def _release(slots: asyncio.Semaphore, task: "asyncio.Future[Any]") -> None:
+    slots.release()
+    if not task.cancelled():
+        task.exception()  # nobody else may be left to look at it
 
 
 def _open_client(uri: str, driver: Driver, listeners: tuple[Listener, ...]) -> Any:

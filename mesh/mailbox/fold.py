@@ -84,20 +84,21 @@ def fold(chat: StoredChat | None, entry: LogEntry, *, at: datetime) -> StoredCha
         last=max(chat.last or message, message, key=lambda one: (one.message_id, one.version)),
         activity=max(chat.activity or message.created_at, message.created_at),
         touched_at=max(chat.touched_at, at),
+        changed_at=max(filter(None, (chat.changed_at, message.changed_at)), default=None),
     )
 
 
 def same_content(stored: StoredMessage, new: NewMessage) -> bool:
-    """Whether a repeated idempotency key repeats its message; a later edit does not matter."""
+    """Whether a repeated idempotency key repeats its message; later edits and deletions do not matter."""
     return stored.chat_id == new.chat_id and (stored.original_text or stored.text) == new.text
 
 
 def check_new(new: NewMessage) -> None:
     """Raises InvalidArgument for a message that would spoil the batch that it travels in."""
     check_user("owner", new.owner)
-    _check_text("text", new.text)
-    _check_text("client_msg_id", new.client_msg_id)
-    _check_text("chat_id", new.chat_id)
+    check_text("text", new.text)
+    check_text("client_msg_id", new.client_msg_id)
+    check_text("chat_id", new.chat_id)
     if not new.client_msg_id:
         raise InvalidArgument("client_msg_id: must not be empty")
 
@@ -107,7 +108,7 @@ def check_incoming(new: IncomingMessage) -> None:
     check_user("owner", new.owner)
     check_user("sender_id", new.sender_id)
     for name in ("text", "message_id", "chat_id", "item_id"):
-        _check_text(name, getattr(new, name))
+        check_text(name, getattr(new, name))
     if new.owner == new.sender_id:
         raise InvalidArgument("sender_id: a message of one's own is not incoming")
 
@@ -118,7 +119,8 @@ def check_user(name: str, user_id: str) -> None:
         raise InvalidArgument(f"{name}: must be 1 to 64 characters of A-Z, a-z, 0-9, _ . -")
 
 
-def _check_text(name: str, text: str) -> None:
+def check_text(name: str, text: str) -> None:
+    """Raises InvalidArgument for what no database can keep."""
     try:
         text.encode()
     except UnicodeEncodeError as error:

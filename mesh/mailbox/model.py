@@ -38,7 +38,10 @@ class StoredMessage:
         created_at: when the sender's mailbox took it.
         stored_at: when this mailbox took it.
         version: edits and deletions so far.
-        original_text: the text as it was sent, kept where an edit has replaced it; "" otherwise.
+        original_text: the text as it was sent, where the sender's copy shows another or none; never shown.
+        deleted: taken away, at least from this copy; `text` is "".
+        deleted_for_all: its sender took it away from both copies; known on the sender's copy only.
+        changed_at: when it was edited or deleted here last.
         rejected: why antispam keeps it from its receiver; "" where it does not.
     """
 
@@ -56,8 +59,10 @@ class StoredMessage:
     version: int = 0
     edited_at: datetime | None = None
     deleted: bool = False
+    deleted_for_all: bool = False
     original_text: str = ""
     rejected: str = ""
+    changed_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +75,11 @@ class StoredChat:
         top: the greatest message_id in it.
         read_incoming: how many incoming messages the owner has read.
         activity: time of its last message or of its opening, the place in the list; None while it is hidden.
+        read_seq: length of the log when they were counted: what is behind it is unread wherever it sorts.
+        deletions: how many incoming messages were deleted, to tell counts of before from those of after.
+        gone: how many of the incoming messages that the owner has not read are deleted.
         touched_at: when anything in it changed last.
+        changed_at: when one of its messages was edited or deleted last.
         blocked: the owner has blocked the peer.
         blocked_by_peer: the peer has blocked the owner.
     """
@@ -85,8 +94,12 @@ class StoredChat:
     last: StoredMessage | None = None
     activity: datetime | None = None
     touched_at: datetime
+    changed_at: datetime | None = None
     read_up_to: str = ""
     read_incoming: int = 0
+    read_seq: int = 0
+    deletions: int = 0
+    gone: int = 0
     peer_read_up_to: str = ""
     delivered_up_to: str = ""
     peer_delivered_up_to: str = ""
@@ -95,8 +108,8 @@ class StoredChat:
 
     @property
     def unread(self) -> int:
-        """Incoming messages that the owner has not read."""
-        return max(0, self.incoming - self.read_incoming)
+        """Incoming messages that the owner has not read, and that are still there to be read."""
+        return max(0, self.incoming - self.read_incoming - self.gone)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,10 +154,16 @@ class MessagePage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangedChat:
-    """A chat that changed, with messages that came into it, oldest first."""
+    """A chat that changed.
+
+    Args:
+        messages: those that came into it, oldest first, as they now stand.
+        changed: older ones that were edited or deleted, by seq.
+    """
 
     chat: StoredChat
     messages: tuple[StoredMessage, ...]
+    changed: tuple[StoredMessage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +172,22 @@ class ChangePage:
 
     chats: tuple[ChangedChat, ...]
     next_page_token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundPage:
+    """Messages that were searched for, newest first; `next_cursor` is "" at the end."""
+
+    messages: tuple[StoredMessage, ...]
+    next_cursor: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockedPage:
+    """People whom the owner has blocked, by id; `next_cursor` is "" at the end."""
+
+    user_ids: tuple[str, ...]
+    next_cursor: str
 
 
 class OutboxKind(StrEnum):
@@ -179,7 +214,12 @@ class OutboxRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxEntry:
-    """An event that the queue has not confirmed: `message`, the read pointer `ref.up_to`, or the opening."""
+    """An event that the queue has not confirmed.
+
+    Args:
+        message: as it was sent (MESSAGE), or as the change left it (CHANGED).
+        for_all: the deletion is one from both copies.
+    """
 
     ref: OutboxRef
     at: datetime
@@ -200,6 +240,30 @@ class Changed:
 def message_ref(message: StoredMessage) -> OutboxRef:
     """The mark that an own message carries until its event is confirmed."""
     return OutboxRef(kind=OutboxKind.MESSAGE, owner=message.owner, chat_id=message.chat_id, seq=message.seq)
+
+
+def tells_peer(message: StoredMessage) -> bool:
+    """Whether the message's deletion is the peer's business: deleted for all, and the peer has a copy."""
+    return message.deleted_for_all and not message.rejected
+
+
+def changed_entry(message: StoredMessage, *, for_all: bool = False) -> OutboxEntry:
+    """What tells of the message's last change."""
+    ref = OutboxRef(
+        kind=OutboxKind.CHANGED,
+        owner=message.owner,
+        chat_id=message.chat_id,
+        seq=message.seq,
+        version=message.version,
+    )
+    return OutboxEntry(
+        ref=ref,
+        at=message.changed_at or message.stored_at,
+        peer_id=message.peer_id,
+        item_id=message.item_id,
+        message=message,
+        for_all=for_all,
+    )
 
 
 def read_ref(chat: StoredChat) -> OutboxRef:

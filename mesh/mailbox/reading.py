@@ -64,9 +64,8 @@ class MongoReader(Sharded):
         """See `store.MailboxReader`."""
         if before and after:
             raise InvalidArgument("before, after: give at most one of the two")
-        shard, key = self._of(owner), documents.chat_key(owner, chat_id)
-        if not self._known.get(key) and not await _find(shard, {"_id": key}, limit=1):
-            raise no_such_chat()
+        await self._require_chat(owner, chat_id)
+        shard = self._of(owner)
         query: Document = {"owner": owner, "chat_id": chat_id}
         if before or after:
             query["message_id"] = {"$lt": before} if before else {"$gt": after}
@@ -79,7 +78,8 @@ class MongoReader(Sharded):
     async def changes(self, owner: str, since: datetime, page_token: str) -> ChangePage:
         """See `store.MailboxReader`.
 
-        Chats in the order of their ids, which stays as it is while activity goes on.
+        Chats in the order of their ids, which stays as it is while activity goes on; within a chat the
+        greatest seq first, so that one place tells where the page ended.
         """
         start, below = parse_changes_token(page_token) if page_token else ("", 0)
         key = documents.under(owner)
@@ -94,7 +94,9 @@ class MongoReader(Sharded):
                 break
             limit_seq = below if chat.chat_id == start else 0
             messages = await self._stored_since(chat, since, limit_seq, room + 1)
-            changed.append(ChangedChat(chat=chat, messages=tuple(messages[:room][::-1])))
+            messages += await self._changed_since(chat, since, limit_seq, room + 1)
+            messages.sort(key=lambda message: -message.seq)
+            changed.append(changed_chat(chat, messages[:room], since))
             if len(messages) > room:
                 token = changes_token(chat.chat_id, messages[room - 1].seq)
                 return ChangePage(chats=tuple(changed), next_page_token=token)
@@ -122,6 +124,34 @@ class MongoReader(Sharded):
                 break
             below = batch[-1].seq
         return found
+
+    async def _changed_since(
+        self, chat: StoredChat, since: datetime, below: int, limit: int
+    ) -> list[StoredMessage]:
+        """Messages stored before and changed since then, newest first; costs nothing where there are none."""
+        if not chat.changed_at or chat.changed_at < since:
+            return []
+        query: Document = {
+            "owner": chat.owner,
+            "chat_id": chat.chat_id,
+            "changed_at": {"$gte": since},
+            "stored_at": {"$lt": since},
+        }
+        if below:
+            query["seq"] = {"$lt": below}
+        shard = self._of(chat.owner)
+        cursor = shard.messages.find(query, batch_size=limit + 1).sort("seq", -1).limit(limit)
+        return [documents.read_message(one) for one in await shard.run(cursor.to_list)]
+
+
+def changed_chat(chat: StoredChat, messages: Sequence[StoredMessage], since: datetime) -> ChangedChat:
+    """A chat's part of a page, from messages with the greatest seq first."""
+    oldest_first = messages[::-1]
+    return ChangedChat(
+        chat=chat,
+        messages=tuple(message for message in oldest_first if message.stored_at >= since),
+        changed=tuple(message for message in oldest_first if message.stored_at < since),
+    )
 
 
 async def _find(

@@ -10,7 +10,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import DuplicateKeyError
 
 from mesh.errors import FailedPrecondition
-from mesh.mailbox.documents import MARKS, Document
+from mesh.mailbox.documents import CHANGE_MARKS, MARKS, Document
 from mesh.mailbox.driver import MAJORITY, Shard
 
 VERSION = 1
@@ -18,6 +18,14 @@ VERSION = 1
 
 META = "meta"
 SCHEMA = {"_id": "schema"}
+
+
+def _marks(name: str) -> IndexModel:
+    """For the relay; holds only what is unconfirmed."""
+    return IndexModel(
+        [(f"{name}.at", ASCENDING)], name=name, partialFilterExpression={f"{name}.at": {"$exists": True}}
+    )
+
 
 # (owner, chat_id, seq) is unique by `_id`.
 MESSAGE_INDEXES = (
@@ -34,12 +42,13 @@ MESSAGE_INDEXES = (
         unique=True,
         partialFilterExpression={"client_msg_id": {"$exists": True}},
     ),
-    # The relay; holds only what is unconfirmed.
+    # What changed, and how much of the unread is deleted; holds only messages that were edited or deleted.
     IndexModel(
-        [("outbox.at", ASCENDING)],
-        name="outbox",
-        partialFilterExpression={"outbox.at": {"$exists": True}},
+        [("owner", ASCENDING), ("chat_id", ASCENDING), ("seq", DESCENDING), ("changed_at", ASCENDING)],
+        name="changed",
+        partialFilterExpression={"changed_at": {"$exists": True}},
     ),
+    *map(_marks, ("outbox", *CHANGE_MARKS)),
 )
 
 CHAT_INDEXES = (
@@ -49,15 +58,7 @@ CHAT_INDEXES = (
         name="activity",
         partialFilterExpression={"activity": {"$exists": True}},
     ),
-    # The relay; each holds only what is unconfirmed.
-    *(
-        IndexModel(
-            [(f"{mark}.at", ASCENDING)],
-            name=mark,
-            partialFilterExpression={f"{mark}.at": {"$exists": True}},
-        )
-        for mark in MARKS.values()
-    ),
+    *map(_marks, MARKS.values()),
 )
 
 

@@ -1,21 +1,29 @@
 """What the parts of the MongoDB store share: the shards, who lies where, the clock, the memory of logs."""
 
+import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TypeVar
 
+from pymongo import ReturnDocument
+
 from mesh.errors import NotFound
+from mesh.mailbox import documents
 from mesh.mailbox.appending import Appender, Log
 from mesh.mailbox.buckets import BucketMap
+from mesh.mailbox.documents import Document
 from mesh.mailbox.driver import Driver, Listener, Shard
 from mesh.mailbox.fold import from_ns
 from mesh.mailbox.lru import Lru
+from mesh.mailbox.model import StoredChat
 
 Thing = TypeVar("Thing")
 
 KNOWN_LOGS = 100_000  # some 50 MB a process
+# Times that a guarded write may lose to other calls before the caller is sent away to come back.
+ATTEMPTS = 16
 
 
 class Sharded:
@@ -54,8 +62,24 @@ class Sharded:
         """The index of the shard that holds the owner's mailbox."""
         return self._buckets.node_of(owner)
 
+    async def aclose(self) -> None:
+        """Closes every connection."""
+        await asyncio.gather(*(shard.aclose() for shard in self._shards))
+
     def _of(self, owner: str) -> Shard:
         return self._shards[self.shard_of(owner)]
+
+    async def _chat(self, owner: str, chat_id: str) -> StoredChat:
+        shard, query = self._of(owner), {"_id": documents.chat_key(owner, chat_id)}
+        found = await shard.run(lambda: shard.chats.find_one(query))
+        if not found:
+            raise no_such_chat()
+        return documents.read_chat(found)
+
+    async def _require_chat(self, owner: str, chat_id: str) -> None:
+        """Raises NotFound without the chat; free where its log is known."""
+        if not self._known.get(documents.chat_key(owner, chat_id)):
+            await self._chat(owner, chat_id)
 
     def _now(self) -> datetime:
         return from_ns(self._clock())
@@ -66,6 +90,18 @@ class Sharded:
         for index, owner in enumerate(owners):
             grouped[self.shard_of(owner)].append(index)
         return grouped
+
+
+async def update_chat(
+    shard: Shard, query: Document, update: Document, *, upsert: bool = False
+) -> StoredChat | None:
+    """The one chat that the query finds, after the update; None where it finds none."""
+    after = await shard.run(
+        lambda: shard.chats.find_one_and_update(
+            query, update, upsert=upsert, return_document=ReturnDocument.AFTER
+        )
+    )
+    return documents.read_chat(after) if after else None
 
 
 def no_such_chat() -> NotFound:

@@ -12,8 +12,11 @@ from typing import Protocol
 from mesh.errors import MessengerError
 from mesh.mailbox.model import (
     Appended,
+    BlockedPage,
+    Changed,
     ChangePage,
     ChatPage,
+    FoundPage,
     IncomingMessage,
     MessagePage,
     Moved,
@@ -22,6 +25,7 @@ from mesh.mailbox.model import (
     OutboxEntry,
     OutboxRef,
     StoredChat,
+    StoredMessage,
 )
 
 # What a page of changes holds at most.
@@ -50,11 +54,22 @@ class MailboxReader(Protocol):
         ...
 
     async def changes(self, owner: str, since: datetime, page_token: str) -> ChangePage:
-        """Listed chats that changed since then, with the messages stored since then.
+        """Listed chats that changed since then, with the messages stored, edited or deleted since then.
 
         A page holds at most 20 chats and 200 messages. A chat whose messages did not fit comes again on the
         next page, with older ones. Times are those of the servers that stored: ask from some seconds
         before the gap.
+        """
+        ...
+
+    async def search(
+        self, owner: str, query: str, *, chat_id: str = "", cursor: str = "", limit: int
+    ) -> FoundPage:
+        """The owner's messages, of one chat or of all, whose text holds the query in whatever case.
+
+        Newest first. Reads every message of the chat or mailbox, so it takes time with its length, and is
+        given up as Unavailable. NotFound where the chat is not in the mailbox, InvalidArgument for a cursor
+        of no page and for an empty query.
         """
         ...
 
@@ -74,7 +89,8 @@ class MailboxWriter(Protocol):
 
         Of one chat, items are appended in the order given, and each gets a greater message_id than
         everything in the log. The same client_msg_id again gives the first result as a duplicate, with other
-        content IdempotencyConflict. NotFound where the owner never opened the chat.
+        content IdempotencyConflict. NotFound where the owner never opened the chat. FailedPrecondition with
+        the reason BLOCKED or BLOCKED_BY_PEER where a block had been answered before the call.
         """
         ...
 
@@ -89,7 +105,15 @@ class MailboxWriter(Protocol):
         """Moves the owner's read pointer, never back, and marks the outbox where it moved.
 
         Afterwards `chat.unread` counts exactly the incoming messages with a greater id than the pointer, and
-        those that came after the call. NotFound where `up_to` is no message of this copy of the chat.
+        those that came after the call; deleted ones do not count. NotFound where `up_to` is no message of
+        this copy of the chat.
+        """
+        ...
+
+    async def mark_delivered(self, owner: str, chat_id: str, up_to: str) -> Moved:
+        """Moves the owner's delivery pointer, never back, and marks the outbox where it moved.
+
+        NotFound where `up_to` is no message of this copy of the chat.
         """
         ...
 
@@ -102,6 +126,70 @@ class MailboxWriter(Protocol):
 
     async def advance_peer_delivered(self, owner: str, chat_id: str, up_to: str) -> Moved:
         """Notes how far the peer's mailbox and devices have received; as `advance_peer_read`."""
+        ...
+
+
+class MailboxChanger(Protocol):
+    """Changing what is stored. A message keeps its place; each change gives it a greater version."""
+
+    async def edit(self, owner: str, chat_id: str, message_id: str, text: str) -> Changed:
+        """Gives the owner's own message another text, with an outbox mark; its present text changes nothing.
+
+        NotFound for no message of this copy; PermissionDenied (NOT_SENDER) for the peer's;
+        FailedPrecondition for a deleted one (DELETED), and where either has blocked the other.
+        `entry` is None where the text was the same, or the message never reached the peer.
+        """
+        ...
+
+    async def delete(self, owner: str, chat_id: str, message_id: str, *, for_all: bool) -> Changed:
+        """Empties a message of the owner's copy, and with `for_all` the peer's; marks the outbox.
+
+        What was deleted for the owner alone can still be deleted for all. NotFound for no message of this
+        copy; PermissionDenied (NOT_SENDER) where the peer's is to be deleted for all.
+        """
+        ...
+
+    async def apply_edit(
+        self, owner: str, chat_id: str, message_id: str, *, text: str, edited_at: datetime, version: int
+    ) -> StoredMessage:
+        """Takes the sender's edit over into the owner's copy, which it returns as it now stands.
+
+        Only a version greater than the copy's takes effect, and none on what the owner has deleted. NotFound
+        where the copy is not there, or not yet.
+        """
+        ...
+
+    async def apply_removal(
+        self, owner: str, chat_id: str, message_id: str, *, version: int
+    ) -> StoredMessage:
+        """Takes a message away from the owner's copy; as `apply_edit`. What was unread counts no more."""
+        ...
+
+    async def record_rejection(self, owner: str, chat_id: str, message_id: str, reason: str) -> None:
+        """Notes on the sender's copy why the peer never got it; the first reason stays.
+
+        NotFound for no message of this copy.
+        """
+        ...
+
+
+class Blocks(Protocol):
+    """Who takes no messages from whom. A block that was answered holds for every call that comes later."""
+
+    async def set_blocked(self, owner: str, user_id: str, *, blocked: bool) -> None:
+        """Blocks or unblocks a person for the owner, and flags the chats of both.
+
+        Unavailable where either's shard does not answer; then it may hold in part, and the same call does the
+        rest. InvalidArgument for oneself.
+        """
+        ...
+
+    async def list_blocked(self, owner: str, cursor: str, limit: int) -> BlockedPage:
+        """Whom the owner has blocked, by id; InvalidArgument for a cursor of no page."""
+        ...
+
+    async def blocked_among(self, owner: str, user_ids: Sequence[str]) -> frozenset[str]:
+        """Those of them who have blocked the owner or are blocked by the owner."""
         ...
 
 
@@ -118,14 +206,14 @@ class Outbox(Protocol):
         ...
 
     async def confirm(self, refs: Sequence[OutboxRef]) -> None:
-        """Clears marks that the queue has confirmed; a read pointer that moved on keeps its mark.
+        """Clears marks that the queue has confirmed; what moved on or changed again meanwhile keeps its mark.
 
         A mark that could not be cleared stays for the relay: its shard's failure raises nothing.
         """
         ...
 
 
-class MailboxStore(MailboxReader, MailboxWriter, Outbox, Protocol):
+class MailboxStore(MailboxReader, MailboxWriter, MailboxChanger, Blocks, Outbox, Protocol):
     """The whole store, and its life."""
 
     def shard_of(self, owner: str) -> int:

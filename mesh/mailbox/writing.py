@@ -5,25 +5,23 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
-from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
 from mesh.errors import InvalidArgument, MessengerError, NotFound, Unavailable
-from mesh.mailbox import documents
+from mesh.mailbox import blocks, documents
 from mesh.mailbox.appending import read_head
+from mesh.mailbox.counting import count_gone, count_incoming_above
 from mesh.mailbox.documents import Document
 from mesh.mailbox.driver import Shard
 from mesh.mailbox.fold import Head, check_incoming, check_new, check_user
 from mesh.mailbox.ids import chat_id as chat_id_of
 from mesh.mailbox.model import Appended, IncomingMessage, Moved, NewMessage, Opened, StoredChat
-from mesh.mailbox.sharded import Sharded, no_such_chat
+from mesh.mailbox.sharded import ATTEMPTS, Sharded, update_chat
 
 New = TypeVar("New", NewMessage, IncomingMessage)
 
 # How long opening a chat waits for the peer's shard.
 HIDDEN_COPY_S = 0.5
-# Times that a read pointer may lose to other devices of the same user.
-ATTEMPTS = 16
 
 
 class MongoWriter(Sharded):
@@ -80,18 +78,26 @@ class MongoWriter(Sharded):
         """
         shard = self._of(owner)
         if not await _holds(shard, owner, chat_id, up_to):
-            raise NotFound("up_to: no such message in this chat")
+            raise _no_such_place()
         for _ in range(ATTEMPTS):
             chat = await self._chat(owner, chat_id)
             if up_to < chat.read_up_to:
                 return Moved(chat=chat, moved=False)
             head = await read_head(shard, documents.chat_key(owner, chat_id))
-            read = head.incoming - await _incoming_above(shard, chat, up_to, head)
+            read = head.incoming - await count_incoming_above(shard, chat, up_to, head)
             if (up_to, read) == (chat.read_up_to, chat.read_incoming):
                 return Moved(chat=chat, moved=False)
-            if after := await self._set_pointer(chat, up_to, read, head):
+            gone = await count_gone(shard, chat, up_to, head.seq) if chat.deletions else 0
+            if after := await self._set_pointer(chat, up_to, read, gone, head):
                 return Moved(chat=after, moved=up_to > chat.read_up_to)
         raise Unavailable("Too many mark this chat as read at once; try again.")
+
+    async def mark_delivered(self, owner: str, chat_id: str, up_to: str) -> Moved:
+        """See `store.MailboxWriter`."""
+        if not await _holds(self._of(owner), owner, chat_id, up_to):
+            raise _no_such_place()
+        mark = {"outbox_delivered": {"up_to": up_to, "at": self._now()}}
+        return await self._advance(owner, chat_id, "delivered_up_to", up_to, mark)
 
     async def advance_peer_read(self, owner: str, chat_id: str, up_to: str) -> Moved:
         """See `store.MailboxWriter`."""
@@ -117,64 +123,56 @@ class MongoWriter(Sharded):
         }
         query = {"_id": documents.chat_key(owner, chat_id), "activity": {"$exists": False}}
         try:
-            after = await _update(shard, query, update, upsert=True)
+            after = await update_chat(shard, query, update, upsert=True)
         except DuplicateKeyError:
             after = None
         if after is None:  # it is there and listed: somebody was faster
             return Opened(chat=await self._chat(owner, chat_id), created=False)
+        if await blocks.flag_new(shard, [(owner, peer_id)], now):
+            after = await self._chat(owner, chat_id)
         return Opened(chat=after, created=True)
 
     async def _hide(self, owner: str, chat_id: str, peer_id: str, item_id: str) -> None:
         """Creates the peer's hidden copy, if that is quick; the first message creates it otherwise."""
-        shard = self._of(owner)
+        shard, now = self._of(owner), self._now()
         created = documents.new_chat(owner, chat_id, peer_id, item_id) | documents.EMPTY_LOG
-        update = {"$setOnInsert": created | {"touched_at": self._now()}}
+        update = {"$setOnInsert": created | {"touched_at": now}}
         query = {"_id": documents.chat_key(owner, chat_id)}
         with suppress(MessengerError, DuplicateKeyError):
-            await shard.run(lambda: shard.chats.update_one(query, update, upsert=True), HIDDEN_COPY_S)
+            done = await shard.run(lambda: shard.chats.update_one(query, update, upsert=True), HIDDEN_COPY_S)
+            if done.upserted_id is not None:
+                await blocks.flag_new(shard, [(owner, peer_id)], now, HIDDEN_COPY_S)
 
-    async def _chat(self, owner: str, chat_id: str) -> StoredChat:
-        shard, query = self._of(owner), {"_id": documents.chat_key(owner, chat_id)}
-        found = await shard.run(lambda: shard.chats.find_one(query))
-        if not found:
-            raise no_such_chat()
-        return documents.read_chat(found)
-
-    async def _set_pointer(self, chat: StoredChat, up_to: str, read: int, head: Head) -> StoredChat | None:
-        """Writes the read pointer and its count; None where another call has changed either."""
+    async def _set_pointer(
+        self, chat: StoredChat, up_to: str, read: int, gone: int, head: Head
+    ) -> StoredChat | None:
+        """Writes the read pointer and its counts; None where another call has changed what they rest on."""
         shard, now = self._of(chat.owner), self._now()
         query = {
             "_id": documents.chat_key(chat.owner, chat.chat_id),
             "read_up_to": chat.read_up_to or None,  # None finds the absent
             "read_incoming": chat.read_incoming or None,
+            "deletions": chat.deletions or None,
         }
-        changed: Document = {"read_up_to": up_to}
+        changed: Document = {"read_up_to": up_to, "read_seq": head.seq}
         if read:
             changed["read_incoming"] = read
+        if chat.deletions:
+            changed["gone"] = gone
         if up_to > chat.read_up_to:
             changed["outbox_read"] = {"up_to": up_to, "at": now}
         update = {"$set": changed, "$max": documents.head_fields(head) | {"touched_at": now}}
-        return await _update(shard, query, update)
+        return await update_chat(shard, query, update)
 
-    async def _advance(self, owner: str, chat_id: str, pointer: str, up_to: str) -> Moved:
+    async def _advance(
+        self, owner: str, chat_id: str, pointer: str, up_to: str, mark: Document | None = None
+    ) -> Moved:
         shard = self._of(owner)
         query = {"_id": documents.chat_key(owner, chat_id), pointer: {"$not": {"$gte": up_to}}}
-        update = {"$set": {pointer: up_to}, "$max": {"touched_at": self._now()}}
-        if after := await _update(shard, query, update):
+        update = {"$set": {pointer: up_to} | (mark or {}), "$max": {"touched_at": self._now()}}
+        if after := await update_chat(shard, query, update):
             return Moved(chat=after, moved=True)
         return Moved(chat=await self._chat(owner, chat_id), moved=False)
-
-
-async def _update(
-    shard: Shard, query: Document, update: Document, *, upsert: bool = False
-) -> StoredChat | None:
-    """The one chat that the query finds, after the update; None where it finds none."""
-    after = await shard.run(
-        lambda: shard.chats.find_one_and_update(
-            query, update, upsert=upsert, return_document=ReturnDocument.AFTER
-        )
-    )
-    return documents.read_chat(after) if after else None
 
 
 async def _holds(shard: Shard, owner: str, chat_id: str, message_id: str) -> bool:
@@ -182,15 +180,5 @@ async def _holds(shard: Shard, owner: str, chat_id: str, message_id: str) -> boo
     return await shard.run(lambda: shard.messages.find_one(query, {"_id": 1})) is not None
 
 
-async def _incoming_above(shard: Shard, chat: StoredChat, message_id: str, head: Head) -> int:
-    """How many incoming messages up to the head have a greater id: most often none, or few."""
-    if message_id >= head.top:
-        return 0
-    query = {
-        "owner": chat.owner,
-        "chat_id": chat.chat_id,
-        "message_id": {"$gt": message_id},
-        "seq": {"$lte": head.seq},
-        "sender_id": chat.peer_id,
-    }
-    return await shard.run(lambda: shard.messages.count_documents(query))
+def _no_such_place() -> NotFound:
+    return NotFound("up_to: no such message in this chat")

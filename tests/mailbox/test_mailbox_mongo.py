@@ -158,8 +158,8 @@ async def test_a_forgetful_process_appends_right(mongo: Make, monkeypatch: pytes
 # Costs
 
 
-async def test_appending_many_costs_two_commands(mongo: Make) -> None:
-    """Sixteen messages to sixteen chats of a shard, heads in memory: one insert, one update."""
+async def test_appending_many_costs_three_commands(mongo: Make) -> None:
+    """Sixteen messages to sixteen chats of a shard, heads in memory: blocks, one insert, one update."""
     commands = Commands()
     store = mongo(listeners=[commands])
     chats = [await opened_on(store, 0) for _ in range(16)]
@@ -167,6 +167,18 @@ async def test_appending_many_costs_two_commands(mongo: Make) -> None:
     commands.names.clear()
     results = await store.append_own([text_message(ann, chat_id) for ann, _, chat_id in chats])
     assert [appended(result).message.seq for result in results] == [2] * 16
+    assert commands.names == ["find", "insert", "update"]
+
+
+async def test_delivering_many_costs_two_commands(mongo: Make) -> None:
+    """What has been let through once is not looked at for blocks again."""
+    commands = Commands()
+    store = mongo(listeners=[commands])
+    chats = [await opened_on(store, 0) for _ in range(16)]
+    sent = [await send(store, ann, chat_id, "1", "2") for ann, _, chat_id in chats]
+    await deliver(store, *(first for first, _ in sent))
+    commands.names.clear()
+    await deliver(store, *(second for _, second in sent))
     assert commands.names == ["insert", "update"]
 
 
@@ -177,7 +189,7 @@ async def test_appending_to_unknown_chats_costs_one_read_more(mongo: Make) -> No
     commands = Commands()
     store = mongo(listeners=[commands])
     await store.append_own([text_message(ann, chat_id) for ann, _, chat_id in chats])
-    assert commands.names == ["find", "insert", "update"]
+    assert commands.names == ["find", "find", "insert", "update"]
 
 
 async def test_a_duplicate_costs_one_read_more(mongo: Make) -> None:
@@ -189,7 +201,7 @@ async def test_a_duplicate_costs_one_read_more(mongo: Make) -> None:
     await store.append_own(messages)
     commands.names.clear()
     await store.append_own(messages)
-    assert commands.names == ["insert", "find", "update"]
+    assert commands.names == ["find", "insert", "find", "update"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,73 @@
+"""The counts behind `unread`, taken from the log of one shard where the chat's document cannot tell."""
+
+from functools import partial
+
+from mesh.errors import Unavailable
+from mesh.mailbox import documents
+from mesh.mailbox.documents import Document
+from mesh.mailbox.driver import Shard
+from mesh.mailbox.fold import Head
+from mesh.mailbox.model import StoredChat
+
+# Times that a count may be overtaken by other deletions and marks.
+ATTEMPTS = 16
+
+
+async def count_incoming_above(shard: Shard, chat: StoredChat, message_id: str, head: Head) -> int:
+    """How many incoming messages up to the head have a greater id: most often none, or few."""
+    if message_id >= head.top:
+        return 0
+    query = {
+        "owner": chat.owner,
+        "chat_id": chat.chat_id,
+        "message_id": {"$gt": message_id},
+        "seq": {"$lte": head.seq},
+        "sender_id": chat.peer_id,
+    }
+    return await shard.run(lambda: shard.messages.count_documents(query))
+
+
+async def count_gone(shard: Shard, chat: StoredChat, read_up_to: str, read_seq: int) -> int:
+    """How many incoming messages are deleted of those that a mark at this place leaves unread.
+
+    Args:
+        shard: where the chat lies.
+        chat: which chat.
+        read_up_to: the pointer.
+        read_seq: length of the log that the mark has counted.
+    """
+    query = {
+        "owner": chat.owner,
+        "chat_id": chat.chat_id,
+        "changed_at": {"$exists": True},  # the index holds no others
+        "deleted": True,
+        "sender_id": chat.peer_id,
+        "$or": [{"message_id": {"$gt": read_up_to}}, {"seq": {"$gt": read_seq}}],
+    }
+    return await shard.run(lambda: shard.messages.count_documents(query))
+
+
+async def recount_gone(shard: Shard, chat: StoredChat) -> None:
+    """Writes the chat's `gone` anew after a deletion, which `chat.deletions` counts already.
+
+    Written only where neither a deletion nor a mark has come meanwhile: each of those counts by itself,
+    afterwards, so that the last one to write has seen all.
+    """
+    key = documents.chat_key(chat.owner, chat.chat_id)
+    for _ in range(ATTEMPTS):
+        gone = await count_gone(shard, chat, chat.read_up_to, chat.read_seq)
+        if gone == chat.gone:
+            return
+        guard: Document = {
+            "_id": key,
+            "deletions": chat.deletions,
+            "read_up_to": chat.read_up_to or None,  # None finds the absent
+            "read_incoming": chat.read_incoming or None,
+        }
+        done = await shard.run(partial(shard.chats.update_one, guard, {"$set": {"gone": gone}}))
+        if done.matched_count:
+            return
+        if not (found := await shard.run(lambda: shard.chats.find_one({"_id": key}))):
+            return
+        chat = documents.read_chat(found)
+    raise Unavailable("Too many change this chat at once; try again.")

@@ -1,0 +1,96 @@
+"""The outbox on MongoDB: marks on messages and chats, found when they grow old and cleared when confirmed."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+
+from pymongo import UpdateMany, UpdateOne
+from pymongo.asynchronous.collection import AsyncCollection
+
+from mesh.errors import MessengerError
+from mesh.mailbox import documents
+from mesh.mailbox.changing import MongoChanger
+from mesh.mailbox.documents import Document
+from mesh.mailbox.driver import Shard
+from mesh.mailbox.model import OutboxEntry, OutboxKind, OutboxRef
+
+Clearing = list[UpdateOne | UpdateMany]
+
+
+class MongoOutbox(MongoChanger):
+    """`store.Outbox` on MongoDB."""
+
+    async def due(self, shard: int, older_than: timedelta, limit: int) -> list[OutboxEntry]:
+        """See `store.Outbox`."""
+        at, until = self._shards[shard], self._now() - older_than
+        marked = await _marked(at, at.messages, "outbox", until, limit)
+        await self._appenders[shard].fold(documents.read_entry(one) for one in marked)
+        entries = [documents.message_entry(one) for one in marked]
+        entries += await self._due_changes(at, until, limit)
+        for kind, mark in documents.MARKS.items():
+            chats = await _marked(at, at.chats, mark, until, limit)
+            entries += [documents.chat_entry(one, kind) for one in chats]
+        return entries
+
+    async def _due_changes(self, shard: Shard, until: datetime, limit: int) -> list[OutboxEntry]:
+        entries = []
+        for mark in documents.CHANGE_MARKS:
+            for changed in await _marked(shard, shard.messages, mark, until, limit):
+                await self._fold_change(documents.read_entry(changed))
+                entries.append(documents.change_entry(changed, mark))
+        return sorted(entries, key=lambda entry: entry.at)[:limit]
+
+    async def confirm(self, refs: Sequence[OutboxRef]) -> None:
+        """See `store.Outbox`."""
+        sent: dict[int, list[str]] = defaultdict(list)
+        of_messages: dict[int, Clearing] = defaultdict(list)
+        of_chats: dict[int, Clearing] = defaultdict(list)
+        for ref in refs:
+            shard = self.shard_of(ref.owner)
+            if ref.kind is OutboxKind.MESSAGE:
+                sent[shard].append(documents.message_key(ref.owner, ref.chat_id, ref.seq))
+            elif ref.kind is OutboxKind.CHANGED:
+                of_messages[shard] += _clear_change(ref)
+            else:
+                of_chats[shard].append(_clear_mark(ref))
+        for shard, keys in sent.items():
+            of_messages[shard].append(UpdateMany({"_id": {"$in": keys}}, {"$unset": {"outbox": ""}}))
+        await asyncio.gather(
+            *(
+                self._clear(shard, self._shards[shard].forgetful_messages, of_messages[shard])
+                for shard in of_messages
+            ),
+            *(self._clear(shard, self._shards[shard].forgetful_chats, of_chats[shard]) for shard in of_chats),
+        )
+
+    async def _clear(self, shard: int, marked: AsyncCollection[Document], clearing: Clearing) -> None:
+        with suppress(MessengerError):
+            await self._shards[shard].run(lambda: marked.bulk_write(clearing, ordered=False))
+
+
+def _clear_mark(ref: OutboxRef) -> UpdateOne:
+    """Takes the mark off its chat, unless it speaks of a later pointer by now."""
+    mark = documents.MARKS[ref.kind]
+    query: Document = {"_id": documents.chat_key(ref.owner, ref.chat_id)}
+    if ref.kind is not OutboxKind.OPENED:
+        query[f"{mark}.up_to"] = ref.up_to
+    return UpdateOne(query, {"$unset": {mark: ""}})
+
+
+def _clear_change(ref: OutboxRef) -> list[UpdateOne]:
+    """Takes the mark of this version off its message, be it edit or deletion; that of another one stays."""
+    key = documents.message_key(ref.owner, ref.chat_id, ref.seq)
+    return [
+        UpdateOne({"_id": key, f"{mark}.version": ref.version}, {"$unset": {mark: ""}})
+        for mark in documents.CHANGE_MARKS
+    ]
+
+
+async def _marked(
+    shard: Shard, collection: AsyncCollection[Document], mark: str, until: datetime, limit: int
+) -> list[Document]:
+    """What has carried such a mark since before then, oldest first."""
+    cursor = collection.find({f"{mark}.at": {"$lte": until}}, batch_size=limit + 1)
+    return await shard.run(cursor.sort(f"{mark}.at", 1).limit(limit).to_list)

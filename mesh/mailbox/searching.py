@@ -1,0 +1,47 @@
+"""Searching a mailbox by reading its texts: every insert would have to pay for an index of words."""
+
+import re
+
+from mesh.errors import InvalidArgument
+from mesh.mailbox import documents
+from mesh.mailbox.cursors import parse_message_cursor
+from mesh.mailbox.documents import Document
+from mesh.mailbox.fold import check_text
+from mesh.mailbox.model import FoundPage
+from mesh.mailbox.sharded import Sharded
+
+
+class MongoSearcher(Sharded):
+    """The search of `store.MailboxReader` on MongoDB."""
+
+    async def search(
+        self, owner: str, query: str, *, chat_id: str = "", cursor: str = "", limit: int
+    ) -> FoundPage:
+        """See `store.MailboxReader`.
+
+        Within a chat the index gives the newest first and the scan stops at a full page. Over all chats
+        everything is read, and the newest of what was found are kept.
+        """
+        check_query(query)
+        if chat_id:
+            await self._require_chat(owner, chat_id)
+        shard = self._of(owner)
+        found = shard.messages.find(_filter(owner, query, chat_id, cursor), batch_size=limit + 2)
+        found = found.sort("message_id", -1).limit(limit + 1)
+        messages = [documents.read_message(one) for one in await shard.run(found.to_list, scan=True)]
+        page = tuple(messages[:limit])
+        return FoundPage(messages=page, next_cursor=page[-1].message_id if len(messages) > limit else "")
+
+
+def check_query(query: str) -> None:
+    """Raises InvalidArgument for what no text can hold, and for what every text holds."""
+    check_text("query", query)
+    if not query:
+        raise InvalidArgument("query: must not be empty")
+
+
+def _filter(owner: str, query: str, chat_id: str, cursor: str) -> Document:
+    pattern = re.escape(query).replace("\0", r"\x00")  # BSON's patterns end at a zero byte
+    wanted: Document = {"text": {"$regex": pattern, "$options": "i"}, "deleted": {"$exists": False}}
+    wanted |= {"owner": owner, "chat_id": chat_id} if chat_id else {"_id": documents.under(owner)}
+    return wanted | ({"message_id": {"$lt": parse_message_cursor(cursor)}} if cursor else {})
