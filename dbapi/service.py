@@ -176,6 +176,7 @@ class MailboxService(dbapi_pb2_grpc.MailboxServiceServicer):
             dbapi_pb2.ChangedChat(
                 chat=chat_to_proto(chat.chat),
                 messages=[message_to_proto(message) for message in chat.messages],
+                changed=[message_to_proto(message) for message in chat.changed],
             )
             for chat in page.chats
         ]

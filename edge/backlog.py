@@ -11,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from edge.table import Notifications
 from mesh.bus import Bus, Entry, EventId
 from mesh.errors import Unavailable
+from messenger.common.v1 import types_pb2
 from messenger.dbapi.v1 import dbapi_pb2, dbapi_pb2_grpc
 from messenger.events.v1 import notifications_pb2
 
@@ -142,5 +143,14 @@ def _events_of(changed: dbapi_pb2.ChangedChat) -> Iterator[tuple[Message, str]]:
     """What would have been published of a chat's changes, each with a name that every filling gives it."""
     for message in changed.messages:
         yield notifications_pb2.MessageNew(message=message), message.message_id
+    for message in changed.changed:
+        version = message.edited_at.ToMilliseconds() if message.HasField("edited_at") else 0
+        yield _change_of(message), f"{message.message_id}.{version}.{int(message.deleted)}"
     chat = changed.chat
     yield notifications_pb2.ChatUpdated(chat=chat), f"{chat.chat_id}.{chat.seq}.{chat.read_up_to}"
+
+
+def _change_of(message: types_pb2.Message) -> Message:
+    if message.deleted:
+        return notifications_pb2.MessageDeleted(chat_id=message.chat_id, message_id=message.message_id)
+    return notifications_pb2.MessageUpdated(message=message)
