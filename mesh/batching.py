@@ -87,12 +87,12 @@ class Batcher(Generic[T, R]):
         if not live:
             return
         call.enter(call.Call(deadline=max(deadline for _, deadline, _ in live)))
-        results: Sequence[R | Exception]
+        futures = [future for _, _, future in live]
         try:
-            results = await self._flush([item for item, _, _ in live])
+            settled = list(zip(futures, await self._flush([item for item, _, _ in live]), strict=True))
         except Exception as error:  # whatever it is, it is every submitter's to handle
-            results = [error] * len(live)
-        for (_, _, future), result in zip(live, results, strict=True):
+            settled = [(future, error) for future in futures]
+        for future, result in settled:
             if future.done():
                 continue
             if isinstance(result, Exception):

@@ -1,0 +1,163 @@
+"""Adaptive batching, with a flush that waits for the test."""
+
+import asyncio
+import math
+import time
+from collections.abc import Sequence
+
+import pytest
+
+from mesh import call
+from mesh.batching import Batcher
+from mesh.errors import DeadlineExceeded, NotFound, ResourceExhausted, Unavailable
+
+
+class Flush:
+    """Doubles numbers and refuses negative ones; each batch waits until the test opens the gate."""
+
+    def __init__(self, *, is_open: bool = False) -> None:
+        self.batches: list[list[int]] = []
+        self.deadlines: list[float] = []
+        self.users: list[str] = []
+        self.gate = asyncio.Event()
+        if is_open:
+            self.gate.set()
+
+    async def __call__(self, items: Sequence[int]) -> Sequence[int | Exception]:
+        """One result an item."""
+        self.batches.append(list(items))
+        self.deadlines.append(call.current().deadline)
+        self.users.append(call.current().user_id)
+        await self.gate.wait()
+        return [item * 2 if item >= 0 else NotFound(f"no {item}") for item in items]
+
+
+@pytest.fixture
+def flush() -> Flush:
+    """Closed until the test opens it."""
+    return Flush()
+
+
+async def submitted(batcher: Batcher[int, int], *items: int) -> list[asyncio.Task[int]]:
+    """Submissions one after the other, each as far under way as it gets."""
+    tasks = []
+    for item in items:
+        tasks.append(asyncio.create_task(batcher.submit(item)))
+        for _ in range(3):  # the submission, the flush that it may start, and what that may wake
+            await asyncio.sleep(0)
+    return tasks
+
+
+async def test_a_lone_item_waits_for_nothing() -> None:
+    """With nothing in flight an item is flushed at once, alone, and no clock is asked."""
+    flush = Flush(is_open=True)
+    assert await Batcher(flush).submit(1) == 2
+    assert flush.batches == [[1]]
+
+
+async def test_a_batch_forms_while_another_is_in_flight(flush: Flush) -> None:
+    """What arrives during a flush goes together with the next one, in the order of arrival."""
+    batcher = Batcher(flush)
+    tasks = await submitted(batcher, 1, 2, 3)
+    assert flush.batches == [[1]]
+    flush.gate.set()
+    assert await asyncio.gather(*tasks) == [2, 4, 6]
+    assert flush.batches == [[1], [2, 3]]
+
+
+async def test_a_batch_is_bounded(flush: Flush) -> None:
+    """No flush takes more than max_items; the rest goes with the next ones."""
+    batcher = Batcher(flush, max_items=2)
+    tasks = await submitted(batcher, *range(6))
+    flush.gate.set()
+    await asyncio.gather(*tasks)
+    assert flush.batches == [[0], [1, 2], [3, 4], [5]]
+
+
+async def test_several_flushes_at_once(flush: Flush) -> None:
+    """With concurrency 2 a second flush does not wait for the first."""
+    tasks = await submitted(Batcher(flush, concurrency=2), 1, 2, 3)
+    assert flush.batches == [[1], [2]]
+    flush.gate.set()
+    assert await asyncio.gather(*tasks) == [2, 4, 6]
+
+
+async def test_one_items_error_is_its_own(flush: Flush) -> None:
+    """An item that is refused fails alone."""
+    batcher = Batcher(flush)
+    tasks = await submitted(batcher, 0, 1, -1, 2)
+    flush.gate.set()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [outcome for outcome in outcomes if isinstance(outcome, int)] == [0, 2, 4]
+    assert isinstance(outcomes[2], NotFound)
+
+
+async def test_a_flush_that_fails_fails_for_all_of_it() -> None:
+    """What flush raises is every item's error, and the next items are flushed as if nothing had been."""
+
+    async def broken(items: Sequence[int]) -> Sequence[int]:
+        if 1 in items:
+            raise Unavailable("down")
+        return items
+
+    batcher: Batcher[int, int] = Batcher(broken)
+    tasks = await submitted(batcher, 1, 2)
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(outcomes[0], Unavailable)
+    assert outcomes[1] == 2
+    assert await batcher.submit(3) == 3
+
+
+async def test_a_flush_that_loses_count() -> None:
+    """Where flush answers another number of results, nobody hangs, and the next item is served."""
+
+    async def forgetful(items: Sequence[int]) -> Sequence[int]:
+        return items[1:] if len(items) > 1 or items[0] == 0 else items
+
+    batcher: Batcher[int, int] = Batcher(forgetful)
+    with pytest.raises(ValueError, match="argument"):
+        await asyncio.wait_for(batcher.submit(0), 5)
+    assert await asyncio.wait_for(batcher.submit(1), 5) == 1
+
+
+async def test_an_items_deadline_is_its_own(flush: Flush) -> None:
+    """An item whose call runs out of time fails alone; a flush has the latest deadline of its items."""
+    batcher = Batcher(flush)
+    [first] = await submitted(batcher, 1)
+    soon, late = time.monotonic() + 0.02, time.monotonic() + 60
+    with call.within(call.Call(deadline=soon)):
+        [hasty] = await submitted(batcher, 2)
+    with call.within(call.Call(deadline=late, user_id="alice")):
+        [patient] = await submitted(batcher, 3)
+    with pytest.raises(DeadlineExceeded):
+        await hasty
+    flush.gate.set()
+    assert (await first, await patient) == (2, 6)
+    assert flush.batches == [[1], [3]], "what has been given up is not written any more"
+    assert flush.deadlines == [math.inf, late]
+    assert flush.users == ["", ""], "a batch is nobody's own"
+
+
+async def test_a_submitter_that_gives_up(flush: Flush) -> None:
+    """A cancelled submitter disturbs neither its batch nor the next one."""
+    batcher = Batcher(flush)
+    tasks = await submitted(batcher, 1, 2, 3)
+    tasks[0].cancel()
+    tasks[1].cancel()
+    await asyncio.sleep(0)
+    flush.gate.set()
+    assert await tasks[2] == 6
+    assert tasks[0].cancelled()
+    assert tasks[1].cancelled()
+    assert flush.batches == [[1], [3]]
+
+
+async def test_too_much_waits(flush: Flush) -> None:
+    """Beyond max_pending an item is refused at once, retryably; those that wait are served."""
+    batcher = Batcher(flush, max_pending=2)
+    tasks = await submitted(batcher, 1, 2, 3)
+    with pytest.raises(ResourceExhausted) as refused:
+        await batcher.submit(4)
+    assert refused.value.retry_after_ms
+    flush.gate.set()
+    assert await asyncio.gather(*tasks) == [2, 4, 6]
