@@ -27,8 +27,8 @@ _SCALARS: dict[int, Any] = {
     FieldDescriptor.CPPTYPE_FLOAT: float,
     FieldDescriptor.CPPTYPE_INT32: Annotated[int, msgspec.Meta(ge=-(2**31), lt=2**31)],
     FieldDescriptor.CPPTYPE_UINT32: Annotated[int, msgspec.Meta(ge=0, lt=2**32)],
-    FieldDescriptor.CPPTYPE_INT64: Annotated[int, msgspec.Meta(ge=-(2**63), lt=2**63)] | str,
-    FieldDescriptor.CPPTYPE_UINT64: Annotated[int, msgspec.Meta(ge=0)] | str,
+    FieldDescriptor.CPPTYPE_INT64: int | str,  # the message itself holds 64 bits
+    FieldDescriptor.CPPTYPE_UINT64: int | str,
     FieldDescriptor.CPPTYPE_ENUM: str,
 }
 _WIDE = (FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_UINT64)
