@@ -3,12 +3,13 @@
 A rule gives the very message back where nothing is to change.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from mesh.errors import FailedPrecondition, PermissionDenied
 from mesh.mailbox.fold import whole_ms
-from mesh.mailbox.model import StoredMessage
+from mesh.mailbox.model import ChangedChat, StoredChat, StoredMessage
 
 
 def edited(message: StoredMessage, text: str, *, at: datetime) -> StoredMessage:
@@ -86,4 +87,14 @@ def as_sent(message: StoredMessage) -> StoredMessage:
         deleted=False,
         deleted_for_all=False,
         changed_at=None,
+    )
+
+
+def changed_chat(chat: StoredChat, messages: Sequence[StoredMessage], since: datetime) -> ChangedChat:
+    """A chat's part of a page, from messages with the greatest seq first."""
+    oldest_first = messages[::-1]
+    return ChangedChat(
+        chat=chat,
+        messages=tuple(message for message in oldest_first if message.stored_at >= since),
+        changed=tuple(message for message in oldest_first if message.stored_at < since),
     )

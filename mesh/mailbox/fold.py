@@ -119,6 +119,13 @@ def check_user(name: str, user_id: str) -> None:
         raise InvalidArgument(f"{name}: must be 1 to 64 characters of A-Z, a-z, 0-9, _ . -")
 
 
+def check_query(query: str) -> None:
+    """Raises InvalidArgument for what no text can hold, and for what every text holds."""
+    check_text("query", query)
+    if not query:
+        raise InvalidArgument("query: must not be empty")
+
+
 def check_text(name: str, text: str) -> None:
     """Raises InvalidArgument for what no database can keep."""
     try:

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from mesh.errors import InvalidArgument, MessengerError
 from mesh.mailbox import documents
+from mesh.mailbox.changes import changed_chat
 from mesh.mailbox.cursors import changes_token, list_cursor, parse_changes_token, parse_list_cursor
 from mesh.mailbox.documents import Document
 from mesh.mailbox.driver import Shard
@@ -142,16 +143,6 @@ class MongoReader(Sharded):
         shard = self._of(chat.owner)
         cursor = shard.messages.find(query, batch_size=limit + 1).sort("seq", -1).limit(limit)
         return [documents.read_message(one) for one in await shard.run(cursor.to_list)]
-
-
-def changed_chat(chat: StoredChat, messages: Sequence[StoredMessage], since: datetime) -> ChangedChat:
-    """A chat's part of a page, from messages with the greatest seq first."""
-    oldest_first = messages[::-1]
-    return ChangedChat(
-        chat=chat,
-        messages=tuple(message for message in oldest_first if message.stored_at >= since),
-        changed=tuple(message for message in oldest_first if message.stored_at < since),
-    )
 
 
 async def _find(

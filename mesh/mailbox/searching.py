@@ -2,11 +2,10 @@
 
 import re
 
-from mesh.errors import InvalidArgument
 from mesh.mailbox import documents
 from mesh.mailbox.cursors import parse_message_cursor
 from mesh.mailbox.documents import Document
-from mesh.mailbox.fold import check_text
+from mesh.mailbox.fold import check_query
 from mesh.mailbox.model import FoundPage
 from mesh.mailbox.sharded import Sharded
 
@@ -31,13 +30,6 @@ class MongoSearcher(Sharded):
         messages = [documents.read_message(one) for one in await shard.run(found.to_list, scan=True)]
         page = tuple(messages[:limit])
         return FoundPage(messages=page, next_cursor=page[-1].message_id if len(messages) > limit else "")
-
-
-def check_query(query: str) -> None:
-    """Raises InvalidArgument for what no text can hold, and for what every text holds."""
-    check_text("query", query)
-    if not query:
-        raise InvalidArgument("query: must not be empty")
 
 
 def _filter(owner: str, query: str, chat_id: str, cursor: str) -> Document:
