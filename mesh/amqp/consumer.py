@@ -61,7 +61,7 @@ class Consumer:
     of the queue; what goes up the ladder loses its place.
 
     Args:
-        url: the broker, amqp://user:password@host:port/vhost.
+        url: the broker, amqp://user:password@host:port/vhost; a cluster's nodes separated by white space.
         topology: declared on every connection.
         queue: MESSAGES or CHECKED; the topology's prefix is added.
         handler: takes effect of events.

@@ -6,6 +6,7 @@ is no channel, so that a publish fails at once instead of waiting for a broker t
 
 import asyncio
 import contextlib
+import itertools
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
@@ -40,14 +41,16 @@ class Link:
     """A channel that comes back; an async context manager that opens in the background.
 
     Args:
-        url: the broker, amqp://user:password@host:port/vhost.
+        url: the broker, amqp://user:password@host:port/vhost; a cluster's nodes separated by white space.
         topology: declared on every connection.
         name: shown in the broker's list of connections.
         setup: called with every new channel, before the link counts as ready.
     """
 
     def __init__(self, url: str, topology: Topology, *, name: str, setup: Setup | None = None) -> None:
-        self._url = make_url(url, heartbeat=HEARTBEAT)
+        urls = [make_url(node, heartbeat=HEARTBEAT) for node in url.split()]
+        random.shuffle(urls)  # a fleet spreads over the nodes
+        self._urls = itertools.cycle(urls)
         self._topology = topology
         self._name = name
         self._setup = setup
@@ -103,7 +106,7 @@ class Link:
     async def _opened(self) -> AsyncIterator[asyncio.Event]:
         lost = asyncio.Event()
         # Not aio_pika.connect(): a connection that never came about must be closed as well.
-        connection = aio_pika.Connection(self._url, client_properties={"connection_name": self._name})
+        connection = aio_pika.Connection(next(self._urls), client_properties={"connection_name": self._name})
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await connection.connect()
@@ -140,6 +143,28 @@ def _explain(error: Exception) -> str:
         else ""
     )
     return f"{type(cause).__name__}: {cause}{cure}"
+
+
+@contextlib.asynccontextmanager
+async def connected(url: str) -> AsyncIterator[aio_pika.abc.AbstractConnection]:
+    """One connection for a command: to the first node that answers, and no second try.
+
+    Raises:
+        Unavailable: none answers.
+    """
+    last: Exception = Unavailable("There is no broker to connect to.")
+    for node in url.split():
+        try:
+            with translated():
+                async with asyncio.timeout(CONNECT_TIMEOUT):
+                    connection = await aio_pika.connect(node)
+            break
+        except (Unavailable, TimeoutError) as error:
+            last = error
+    else:
+        raise Unavailable("The queue is down; try again.") from last
+    async with connection:
+        yield connection
 
 
 @contextlib.contextmanager

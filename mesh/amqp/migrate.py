@@ -2,10 +2,9 @@
 
 import asyncio
 
-import aio_pika
 from aio_pika.exceptions import ChannelPreconditionFailed
 
-from mesh.amqp.link import CONNECT_TIMEOUT, translated
+from mesh.amqp.link import CONNECT_TIMEOUT, connected, translated
 from mesh.amqp.topology import Topology, declare
 from mesh.errors import FailedPrecondition, Unavailable
 
@@ -20,7 +19,7 @@ async def migrate(url: str, topology: Topology) -> None:
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT):
             with translated():
-                async with await aio_pika.connect(url) as connection, connection.channel() as channel:
+                async with connected(url) as connection, connection.channel() as channel:
                     await declare(channel, topology)
     except TimeoutError:
         raise Unavailable("The queue is down; try again.") from None

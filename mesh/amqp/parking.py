@@ -6,15 +6,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-import aio_pika
 from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from mesh.amqp.delivery import TRACE, Delivery, UnreadableError, decode, describe
-from mesh.amqp.link import CONNECT_TIMEOUT, translated
+from mesh.amqp.link import connected, translated
 from mesh.amqp.publisher import TIMEOUT
 from mesh.amqp.topology import CHECKED, PARKED, Topology
-from mesh.errors import Unavailable
 from messenger.events.v1.queue_pb2 import Event
 
 
@@ -124,13 +122,7 @@ async def lengths(url: str, topology: Topology) -> dict[str, int]:
 
 @asynccontextmanager
 async def _opened(url: str) -> AsyncIterator[AbstractChannel]:
-    try:
-        with translated():
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                connection = await aio_pika.connect(url)
-    except TimeoutError:
-        raise Unavailable("The queue is down; try again.") from None
-    async with connection, connection.channel(on_return_raises=True) as channel:
+    async with connected(url) as connection, connection.channel(on_return_raises=True) as channel:
         yield channel
 
 

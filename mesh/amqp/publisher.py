@@ -22,7 +22,7 @@ class Publisher:
     unknown: publish again, consumers are idempotent. Bodies published one after the other keep their order.
 
     Args:
-        url: the broker, amqp://user:password@host:port/vhost.
+        url: the broker, amqp://user:password@host:port/vhost; a cluster's nodes separated by white space.
         topology: declared on every connection.
         name: shown in the broker's list of connections.
     """

@@ -3,6 +3,7 @@
 A new service is a row in `_services`. Who starts the programs is stack.py, with supervisord (supervisor.py).
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -18,12 +19,14 @@ EDGES = 2
 
 # Offsets from STACK_PORT_BASE, with room for members and nodes to come.
 # The last port of the block (ports.BLOCK) is nobody's: it is the sign that a block is given away.
-MONGO_PORT = 0  # and one more a shard
+MONGO_PORT = 0  # and one more a shard, and MEMBER_STRIDE more a member
+MEMBER_STRIDE = 10
 REDIS_PORT = 30  # and one more a node
-RABBITMQ_PORT = 40
-RABBITMQ_DIST_PORT = 41
+RABBITMQ_PORT = 40  # for clients, then for other nodes; and BROKER_STRIDE more a node
+BROKER_STRIDE = 2
 EPMD_PORT = 49
 SERVICE_PORTS = {"dbapi": 50, "antispam": 51, "dbstore": 52, "aggregator": 53}
+REPLICA_STRIDE = 20
 EDGE_PORT = 60  # gRPC health, WebSocket, HTTP; and EDGE_STRIDE more an edge
 EDGE_STRIDE = 3
 
@@ -91,43 +94,61 @@ def make(settings: StackSettings, binaries: Binaries, secret: str) -> Plan:
     programs = [
         *(() if settings.mongo_shards else _mongods(settings, binaries)),
         *(() if settings.redis_urls else _redis_nodes(settings, binaries)),
-        *(() if settings.amqp_url else _rabbitmq(settings, binaries)),
+        *(() if settings.amqp_url else (_epmd(settings, binaries), *_brokers(settings, binaries))),
         *_services(settings, binaries),
         *_edges(settings, binaries),
         _nginx(settings, binaries),
     ]
-    edges = [(edge.ports[1], edge.ports[2]) for edge in _edges(settings, binaries)]
+    detour = settings.stack_detour
+    edges = [(edge.ports[1] + detour, edge.ports[2] + detour) for edge in _edges(settings, binaries)]
     return Plan(
         programs=tuple(sorted(programs, key=lambda program: program.stage)),
         env=environment(settings, secret),
         files={
             home(settings, "nginx") / "nginx.conf": templates.nginx(settings.messenger_port, edges),
-            home(settings, "rabbitmq") / "rabbitmq.conf": templates.RABBITMQ_CONF,
-            home(settings, "rabbitmq") / "enabled_plugins": "[].\n",
+            **_broker_files(settings, secret),
         },
     )
 
 
 def environment(settings: StackSettings, secret: str) -> dict[str, str]:
     """What clients, tests and every service need to reach the parts of this stack."""
-    base = settings.stack_port_base
     shards = settings.mongo_shards or tuple(
-        f"mongodb://{LOOPBACK}:{base + MONGO_PORT + n}/?replicaSet=shard{n}"
+        f"mongodb://{','.join(_members(settings, n))}/?replicaSet=shard{n}"
         for n in range(settings.stack_shards)
     )
     redis = settings.redis_urls or tuple(
-        f"redis://{LOOPBACK}:{base + REDIS_PORT + n}" for n in range(REDIS_NODES)
+        f"redis://{_reached(settings, REDIS_PORT + n)}" for n in range(REDIS_NODES)
     )
+    brokers = (RABBITMQ_PORT + n * BROKER_STRIDE for n in range(settings.stack_brokers))
     return {
         "MONGO_SHARDS": " ".join(shards),
         "REDIS_URLS": " ".join(redis),
-        "AMQP_URL": settings.amqp_url or f"amqp://guest:guest@{LOOPBACK}:{base + RABBITMQ_PORT}/",
-        **{
-            f"{name.upper()}_ADDRESS": f"{LOOPBACK}:{base + offset}" for name, offset in SERVICE_PORTS.items()
-        },
+        "AMQP_URL": settings.amqp_url
+        or " ".join(f"amqp://guest:guest@{_reached(settings, broker)}/" for broker in brokers),
+        **{f"{name.upper()}_ADDRESS": _target(settings, offset) for name, offset in SERVICE_PORTS.items()},
         "JWT_SECRET": secret,
         "PUBLIC_URL": settings.messenger_url,
     }
+
+
+def _reached(settings: StackSettings, offset: int) -> str:
+    """The address at which others reach what listens at this offset."""
+    return f"{LOOPBACK}:{settings.stack_port_base + offset + settings.stack_detour}"
+
+
+def _members(settings: StackSettings, shard: int) -> tuple[str, ...]:
+    """Addresses of a shard's members."""
+    return tuple(
+        _reached(settings, MONGO_PORT + shard + member * MEMBER_STRIDE)
+        for member in range(settings.stack_members)
+    )
+
+
+def _target(settings: StackSettings, offset: int) -> str:
+    """The gRPC target of a service's processes."""
+    addresses = [_reached(settings, offset + n * REPLICA_STRIDE) for n in range(settings.stack_replicas)]
+    return addresses[0] if len(addresses) == 1 else f"ipv4:{','.join(addresses)}"
 
 
 def home(settings: StackSettings, name: str) -> Path:
@@ -136,11 +157,17 @@ def home(settings: StackSettings, name: str) -> Path:
 
 
 def _mongods(settings: StackSettings, binaries: Binaries) -> list[Program]:
-    return [_mongod(settings, binaries, shard) for shard in range(settings.stack_shards)]
+    return [
+        _mongod(settings, binaries, shard, member)
+        for shard in range(settings.stack_shards)
+        for member in range(settings.stack_members)
+    ]
 
 
-def _mongod(settings: StackSettings, binaries: Binaries, shard: int) -> Program:
-    name, port = f"mongo-{shard}", settings.stack_port_base + MONGO_PORT + shard
+def _mongod(settings: StackSettings, binaries: Binaries, shard: int, member: int) -> Program:
+    alone = settings.stack_members == 1
+    name = f"mongo-{shard}" if alone else f"mongo-{shard}-{member}"
+    port = settings.stack_port_base + MONGO_PORT + shard + member * MEMBER_STRIDE
     command = (
         binaries.mongod, "--replSet", f"shard{shard}", "--port", str(port), "--bind_ip", LOOPBACK,
         "--nounixsocket", "--dbpath", str(home(settings, name)), "--quiet",
@@ -149,10 +176,11 @@ def _mongod(settings: StackSettings, binaries: Binaries, shard: int) -> Program:
         # Else each takes 300 MB of journal before the first document.
         "--wiredTigerEngineConfigString", "log=(prealloc=false,file_max=16MB)",
         "--setParameter", "diagnosticDataCollectionEnabled=false",
-        # Nobody else is in the set to take over while a stopping primary waits.
-        "--setParameter", "shutdownTimeoutMillisForSignaledShutdown=100",
+        # Alone in its set, nobody takes over while a stopping primary waits.
+        *(("--setParameter", "shutdownTimeoutMillisForSignaledShutdown=100") if alone else ()),
     )  # fmt: skip
-    check = ready.MongoPrimary(port=port, replica_set=f"shard{shard}")
+    founds = _members(settings, shard) if member == 0 else ()
+    check = ready.MongoMember(port=port, replica_set=f"shard{shard}", founds=founds)
     return Program(name=name, stage=Stage.SERVERS, command=command, ports=(port,), check=check)
 
 
@@ -171,64 +199,93 @@ def _redis(settings: StackSettings, binaries: Binaries, node: int) -> Program:
     )
 
 
-def _rabbitmq(settings: StackSettings, binaries: Binaries) -> list[Program]:
-    """The broker, and Erlang's name server as a program of its own: else a node leaves one behind."""
-    base, directory = settings.stack_port_base, home(settings, "rabbitmq")
-    erlang = {
-        "ERL_EPMD_PORT": str(base + EPMD_PORT),
+def _epmd(settings: StackSettings, binaries: Binaries) -> Program:
+    """Erlang's name server as a program of its own: else a node leaves one behind."""
+    port = settings.stack_port_base + EPMD_PORT
+    return Program(
+        name="epmd",
+        stage=Stage.NAMES,
+        command=(binaries.epmd, "-port", str(port), "-address", LOOPBACK),
+        ports=(port,),
+        check=ready.PortOpen(port=port),
+        env={"HOME": str(home(settings, "rabbitmq"))},
+    )
+
+
+def _brokers(settings: StackSettings, binaries: Binaries) -> list[Program]:
+    return [_broker(settings, binaries, number) for number in range(settings.stack_brokers)]
+
+
+def _broker_name(number: int) -> str:
+    """Of the program, and of its Erlang node before the @."""
+    return "rabbitmq" if number == 0 else f"rabbitmq-{number + 1}"
+
+
+def _node_name(number: int) -> str:
+    return "messenger@localhost" if number == 0 else f"messenger-{number + 1}@localhost"
+
+
+def _broker_files(settings: StackSettings, secret: str) -> dict[Path, str]:
+    """What all nodes share: configuration, and in a cluster the cookie by which they trust each other."""
+    directory, count = home(settings, "rabbitmq"), settings.stack_brokers
+    files = {
+        directory / "rabbitmq.conf": templates.rabbitmq(map(_node_name, range(count))),
+        directory / "enabled_plugins": "[].\n",
+    }
+    if count > 1:
+        files[directory / ".erlang.cookie"] = hashlib.sha256(secret.encode()).hexdigest()
+    return files
+
+
+def _broker(settings: StackSettings, binaries: Binaries, number: int) -> Program:
+    name, shared = _broker_name(number), home(settings, "rabbitmq")
+    directory = home(settings, name)
+    port = settings.stack_port_base + RABBITMQ_PORT + number * BROKER_STRIDE
+    env = {
+        "ERL_EPMD_PORT": str(settings.stack_port_base + EPMD_PORT),
         "ERL_EPMD_ADDRESS": LOOPBACK,
         "ERL_FLAGS": "-start_epmd false",
-        "HOME": str(directory),  # Erlang's cookie is kept there
-    }
-    port, dist_port = base + RABBITMQ_PORT, base + RABBITMQ_DIST_PORT
-    node = {
-        "RABBITMQ_NODENAME": "messenger@localhost",
+        "HOME": str(shared),  # Erlang's cookie is kept there
+        "RABBITMQ_NODENAME": _node_name(number),
         "RABBITMQ_NODE_IP_ADDRESS": LOOPBACK,
         "RABBITMQ_NODE_PORT": str(port),
-        "RABBITMQ_DIST_PORT": str(dist_port),
+        "RABBITMQ_DIST_PORT": str(port + 1),
         "RABBITMQ_MNESIA_BASE": str(directory / "mnesia"),
         "RABBITMQ_LOG_BASE": str(directory / "log"),
         "RABBITMQ_LOGS": "-",
         "RABBITMQ_PID_FILE": str(directory / "rabbitmq.pid"),
         "RABBITMQ_CONF_ENV_FILE": str(directory / "none"),  # not the machine's
-        "RABBITMQ_CONFIG_FILE": str(directory / "rabbitmq.conf"),
-        "RABBITMQ_ENABLED_PLUGINS_FILE": str(directory / "enabled_plugins"),
+        "RABBITMQ_CONFIG_FILE": str(shared / "rabbitmq.conf"),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(shared / "enabled_plugins"),
         "RABBITMQ_PLUGINS_EXPAND_DIR": str(directory / "plugins"),
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+sbwt none +sbwtdcpu none +sbwtdio none"
         " -kernel inet_dist_use_interface {127,0,0,1}",
         "detached": "1",  # the start script then becomes the broker instead of waiting beside it
     }
-    return [
-        Program(
-            name="epmd",
-            stage=Stage.NAMES,
-            command=(binaries.epmd, "-port", str(base + EPMD_PORT), "-address", LOOPBACK),
-            ports=(base + EPMD_PORT,),
-            check=ready.PortOpen(port=base + EPMD_PORT),
-            env={"HOME": str(directory)},
-        ),
-        Program(
-            name="rabbitmq",
-            stage=Stage.SERVERS,
-            command=(binaries.rabbitmq,),
-            ports=(port, dist_port),
-            check=ready.AmqpOpen(url=f"amqp://guest:guest@{LOOPBACK}:{port}/", port=port),
-            env=erlang | node,
-        ),
-    ]
+    return Program(
+        name=name,
+        stage=Stage.SERVERS,
+        command=(binaries.rabbitmq,),
+        ports=(port, port + 1),
+        check=ready.AmqpOpen(url=f"amqp://guest:guest@{LOOPBACK}:{port}/", port=port),
+        env=env,
+    )
 
 
 def _services(settings: StackSettings, binaries: Binaries) -> list[Program]:
     return [
-        _service(binaries, name, settings.stack_port_base + offset) for name, offset in SERVICE_PORTS.items()
+        _service(settings, binaries, name, replica)
+        for name in SERVICE_PORTS
+        for replica in range(settings.stack_replicas)
     ]
 
 
-def _service(binaries: Binaries, name: str, port: int) -> Program:
+def _service(settings: StackSettings, binaries: Binaries, name: str, replica: int) -> Program:
     """A gRPC service: `python -m <name>`, told all by its environment."""
+    port = settings.stack_port_base + SERVICE_PORTS[name] + replica * REPLICA_STRIDE
     address = f"{LOOPBACK}:{port}"
     return Program(
-        name=name,
+        name=name if replica == 0 else f"{name}-{replica + 1}",
         stage=Stage.SERVICES,
         command=(binaries.python, "-m", name),
         ports=(port,),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 PROBE_TIMEOUT_S = 2.0
+ELECTION_TIMEOUT_MS = 2000
 
 
 class Check(Protocol):
@@ -33,11 +34,19 @@ class PortOpen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MongoPrimary:
-    """Ready when this member is primary; a new member is made a replica set of its own."""
+class MongoMember:
+    """Ready when this member belongs to a replica set that has a primary.
+
+    Args:
+        port: where the member is asked.
+        replica_set: its name.
+        founds: addresses of all members, as they and clients reach them, where this one makes the set; two
+            that did would each wait for the other. Empty for the others.
+    """
 
     port: int
     replica_set: str
+    founds: tuple[str, ...]
 
     def probe(self) -> str:
         """See Check."""
@@ -53,13 +62,20 @@ class MongoPrimary:
                 host, directConnection=True, serverSelectionTimeoutMS=timeout_ms
             ) as client:
                 hello = client.admin.command("hello")
-                if "setName" not in hello:
-                    config = {"_id": self.replica_set, "members": [{"_id": 0, "host": host}]}
-                    client.admin.command("replSetInitiate", config)
+                if "setName" not in hello and self.founds:
+                    client.admin.command("replSetInitiate", self._config())
                     hello = client.admin.command("hello")
         except PyMongoError as error:
             return f"mongod: {error.__class__.__name__}"
-        return "" if hello.get("isWritablePrimary") else "no primary yet"
+        return "" if hello.get("isWritablePrimary") or hello.get("primary") else "no primary yet"
+
+    def _config(self) -> dict[str, object]:
+        members = [{"_id": index, "host": host} for index, host in enumerate(self.founds)]
+        return {
+            "_id": self.replica_set,
+            "members": members,
+            "settings": {"electionTimeoutMillis": ELECTION_TIMEOUT_MS},
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,15 @@ class StackSettings(BaseSettings):
         default=21000, ge=1024, le=65400, description="All ports but MESSENGER_PORT follow."
     )
     stack_shards: int = Field(default=8, ge=1, le=8, description="How many MongoDB replica sets to start.")
+    stack_members: int = Field(default=1, ge=1, le=3, description="Members of each MongoDB replica set.")
+    stack_brokers: int = Field(default=1, ge=1, le=3, description="Nodes of the RabbitMQ cluster.")
+    stack_replicas: int = Field(
+        default=1, ge=1, le=2, description="Processes of each service; there are two edges in any case."
+    )
+    stack_detour: int = Field(
+        default=0,
+        description="Added to each port at which servers and services are reached, for a proxy in between.",
+    )
     stack_timeout_s: float = Field(
         default=90.0, gt=0, description="How long one stage may take to become ready."
     )

@@ -103,6 +103,7 @@ class Stack:
             plan.home(self.settings, program.name).mkdir(parents=True, exist_ok=True)
         for path, text in self.plan.files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch(mode=0o600)
             path.write_text(text)
 
     def _start(self, programs: list[Program], started: list[Program], progress: Progress) -> None:

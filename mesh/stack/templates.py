@@ -10,6 +10,25 @@ raft.wal_max_size_bytes = 67108864
 disk_free_limit.absolute = 50MB
 """
 
+
+def rabbitmq(nodes: Iterable[str]) -> str:
+    """RabbitMQ's configuration; several nodes find each other by it."""
+    names = list(nodes)
+    if len(names) == 1:
+        return RABBITMQ_CONF
+    peers = (f"cluster_formation.classic_config.nodes.{n} = {name}" for n, name in enumerate(names, start=1))
+    return "\n".join(
+        (
+            RABBITMQ_CONF,
+            "cluster_formation.peer_discovery_backend = classic_config",
+            *peers,
+            # The side with fewer nodes stops taking writes and comes back by itself.
+            "cluster_partition_handling = pause_minority",
+            "",
+        )
+    )
+
+
 # Paths are relative to nginx's prefix (-p). A WebSocket stays open as long as the edge wants it: the edge
 # pings, so an hour of silence means that it is gone. `least_conn` because sockets live long: after one edge
 # was restarted, new ones go there until both hold as many.

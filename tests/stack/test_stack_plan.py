@@ -51,6 +51,31 @@ def test_ports_are_distinct_and_in_the_block() -> None:
     assert all(30000 <= port < 30000 + ports.BLOCK - 1 for port in used)
 
 
+def test_a_cluster_has_members_nodes_and_replicas() -> None:
+    """Sets and clusters of three and two of each service fit in a block; the detour leads to each of them."""
+    settings = StackSettings(
+        stack_port_base=30000, messenger_port=9000, stack_shards=2, stack_members=3, stack_brokers=3,
+        stack_replicas=2, stack_detour=100,
+    )  # fmt: skip
+    made = make(settings)
+    assert names(made) == [
+        "epmd", *(f"mongo-{shard}-{member}" for shard in range(2) for member in range(3)),
+        "redis-0", "redis-1", "rabbitmq", "rabbitmq-2", "rabbitmq-3",
+        *(f"{name}{n}" for name in plan.SERVICE_PORTS for n in ("", "-2")), "edge-1", "edge-2", "nginx",
+    ]  # fmt: skip
+    used = list(itertools.chain.from_iterable(program.ports for program in made.programs))
+    assert len(set(used)) == len(used)
+    assert all(30000 <= port < 30000 + ports.BLOCK - 1 for port in used if port != 9000)
+    listening = {program.name: program.ports[0] for program in made.programs}
+    assert made.env["MONGO_SHARDS"].split()[1] == (
+        "mongodb://127.0.0.1:30101,127.0.0.1:30111,127.0.0.1:30121/?replicaSet=shard1"
+    )
+    assert made.env["DBAPI_ADDRESS"] == (
+        f"ipv4:127.0.0.1:{listening['dbapi'] + 100},127.0.0.1:{listening['dbapi-2'] + 100}"
+    )
+    assert len(made.env["AMQP_URL"].split()) == 3
+
+
 def test_servers_elsewhere_are_not_started() -> None:
     """Servers named by MONGO_SHARDS, AMQP_URL and REDIS_URLS are used as they are and not started."""
     settings = StackSettings(
