@@ -15,14 +15,14 @@ import structlog
 from google.protobuf.message import Message
 
 from edge import jsonrpc
+from edge.admission import Admission
 from edge.fallback import Fallback
 from edge.faults import data_of, describe
-from edge.limits import Limiter
 from edge.table import Method
 from mesh import call
 from mesh.bus import EventId
 from mesh.channel import Channel
-from mesh.errors import Internal, MessengerError, ResourceExhausted, Unavailable, Unimplemented
+from mesh.errors import Internal, MessengerError, Unavailable, Unimplemented
 from mesh.server import check
 from messenger.edge.v1 import session_pb2
 
@@ -97,7 +97,7 @@ class Calls:
         channels: gRPC channel a service's full name.
         local: what the edge answers itself, by JSON-RPC name.
         fallbacks: other ways to answer while a method's service is away, by JSON-RPC name.
-        limiter: the token buckets.
+        admission: the limiters.
     """
 
     def __init__(
@@ -107,11 +107,11 @@ class Calls:
         channels: Mapping[str, Channel],
         local: Mapping[str, LocalCall],
         fallbacks: Mapping[str, Fallback],
-        limiter: Limiter,
+        admission: Admission,
     ) -> None:
         self._methods = methods
         self._fallbacks = fallbacks
-        self._limiter = limiter
+        self._admission = admission
         self._local = local
         self._remote = {
             method.name: channels[method.service].unary_unary(
@@ -170,17 +170,18 @@ class Calls:
             check(request)
             return await local(request, caller)
         user_id = caller.user_id
-        pause = self._limiter.take((user_id, method.name), method.cost, time.monotonic())
-        if pause:
-            raise ResourceExhausted(
-                f"Too many calls of {method.name}; come back later.", retry_after_ms=int(pause * 1000) + 1
-            )
-        request = method.reader.read(params)
-        check(request)
-        lane = getattr(request, method.ordered_by) if method.ordered_by else ""
-        async with caller.lanes.enter(lane):
-            with call.on_behalf_of(user_id):
-                return await self._forward(method.name, request, user_id)
+        self._admission.begin(user_id, method)
+        began = time.monotonic()
+        try:
+            request = method.reader.read(params)
+            check(request)
+            lane = getattr(request, method.ordered_by) if method.ordered_by else ""
+            async with caller.lanes.enter(lane):
+                await self._admission.pay(user_id, method)
+                with call.on_behalf_of(user_id):
+                    return await self._forward(method.name, request, user_id)
+        finally:
+            self._admission.end(user_id, method, time.monotonic() - began)
 
     async def _forward(self, name: str, request: Message, user_id: str) -> Message:
         try:

@@ -4,14 +4,15 @@ import secrets
 import time
 
 from edge import table
+from edge.admission import Admission
 from edge.attendance import Attendance
 from edge.auth import Authenticator
 from edge.backlog import Backlog
+from edge.buckets import SharedBuckets
 from edge.calls import Calls
 from edge.fallback import fallbacks
 from edge.http import HttpApi, HttpServer
 from edge.hub import Hub
-from edge.limits import Limiter
 from edge.local import local_methods
 from edge.openrpc import document
 from edge.settings import Settings
@@ -37,16 +38,29 @@ async def wire(settings: Settings, app: App) -> None:
 
     methods = table.methods([session_pb2.DESCRIPTOR, aggregator_pb2.DESCRIPTOR])
     openrpc = document(methods, url=settings.public_url)
+    place = secrets.token_hex(8)
+    buckets = await enter(
+        SharedBuckets(settings.redis_urls, rate=settings.limit_rate, burst=settings.limit_burst)
+    )
+    admission = await enter(
+        Admission(
+            buckets,
+            redis_url=settings.redis_urls[0],
+            place=place,
+            concurrent=settings.limit_concurrent,
+            calls_per_edge=settings.calls_per_edge,
+        )
+    )
     mailbox = dbapi_pb2_grpc.MailboxServiceStub(dbapi)
     calls = Calls(
         methods,
         channels={"messenger.aggregator.v1.MessengerService": aggregator},
         local=local_methods(openrpc),
         fallbacks=fallbacks(mailbox),
-        limiter=Limiter(rate=settings.limit_rate, burst=settings.limit_burst),
+        admission=admission,
     )
     backlog = Backlog(bus, mailbox, now_ms=lambda: time.time_ns() // 1_000_000)
-    register = await enter(Register(settings.redis_urls, place=secrets.token_hex(8)))
+    register = await enter(Register(settings.redis_urls, place=place))
     attendance = Attendance(register, bus)
     hub = Hub(
         backlog,
@@ -62,6 +76,7 @@ async def wire(settings: Settings, app: App) -> None:
     app.check("redis", bus.ping)
     app.check("aggregator", aggregator.ready)
     app.background(hub.run(), "push feed")
+    app.background(admission.run(), "admission")
     app.background(attendance.run(), "attendance")
     app.background(server.serve(), "http")
     await gateway.start()

@@ -1,0 +1,56 @@
+"""Token buckets that edges share, on real Redis."""
+
+import uuid
+
+import pytest
+
+from edge.buckets import PURSE_SECONDS, SharedBuckets
+from mesh.stack import Stack
+
+
+class Clock:
+    """Seconds that the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def user() -> str:
+    """A user whom nobody else has."""
+    return f"user-{uuid.uuid4()}"
+
+
+async def spend(buckets: SharedBuckets, user: str, calls: int) -> int:
+    """How many of these calls go through."""
+    return sum([await buckets.take(user, "m", 1) == 0 for _ in range(calls)])
+
+
+async def test_two_edges_share_one_bucket(servers: Stack, user: str) -> None:
+    """A user on two edges gets one burst, less at most what is left in the purses."""
+    urls = servers.env()["REDIS_URLS"].split()
+    async with (
+        SharedBuckets(urls, rate=0.001, burst=100) as one,
+        SharedBuckets(urls, rate=0.001, burst=100) as two,
+    ):
+        passed = await spend(one, user, 75) + await spend(two, user, 75)
+    assert 90 <= passed <= 100
+
+
+async def test_refusal_says_when(servers: Stack, user: str) -> None:
+    """An empty bucket says after how many seconds there will be enough."""
+    async with SharedBuckets(servers.env()["REDIS_URLS"].split(), rate=2, burst=5) as buckets:
+        assert await buckets.take(user, "m", 5) == 0
+        assert await buckets.take(user, "m", 4) == pytest.approx(2, abs=0.2)
+
+
+async def test_without_redis_each_edge_has_its_own(user: str) -> None:
+    """While Redis is away the limit holds on each edge alone, without asking at every call."""
+    clock = Clock()
+    async with SharedBuckets(["redis://127.0.0.1:1"], rate=1, burst=3, clock=clock) as buckets:
+        assert await spend(buckets, user, 5) == 3
+        clock.now += PURSE_SECONDS / 2
+        assert await spend(buckets, user, 5) == 2
