@@ -1,4 +1,4 @@
-"""What the parts of the store in memory share: its logs, chats, blocks and marks, and which shards are down."""
+"""What the parts of the store in memory share: logs, chats, blocks and marks, and which shards are down."""
 
 import time
 from collections import defaultdict

@@ -1,5 +1,6 @@
 """Shards and people for the mailbox tests."""
 
+import asyncio
 import shutil
 import signal
 import socket
@@ -7,6 +8,7 @@ import subprocess
 import sysconfig
 import time
 import uuid
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from pymongo.monitoring import (
 )
 
 from mesh.errors import MessengerError
-from mesh.mailbox.model import Appended, IncomingMessage, NewMessage, StoredChat, StoredMessage
+from mesh.mailbox.model import Appended, IncomingMessage, NewMessage, OutboxEntry, StoredChat, StoredMessage
 from mesh.mailbox.store import MailboxStore
 
 START_S = 30
@@ -197,6 +199,11 @@ def failed(result: object) -> MessengerError:
     return result
 
 
+async def unread_of(store: MailboxStore, owner: str, chat: str) -> int:
+    """How many messages the chat shows as unread."""
+    return (await chat_of(store, owner, chat)).unread
+
+
 async def chat_of(store: MailboxStore, owner: str, chat: str) -> StoredChat:
     """The chat, which must be there."""
     (found,) = await store.get_chats([(owner, chat)])
@@ -221,3 +228,20 @@ async def whole_log(store: MailboxStore, owner: str, chat: str) -> list[StoredMe
     page = await store.history(owner, chat, limit=1000)
     assert not page.has_more
     return sorted(page.messages, key=lambda message: message.seq)
+
+
+async def opened(store: MailboxStore, item_id: str = "") -> tuple[str, str, str]:
+    """Two new people and the chat that the first has opened."""
+    owner, peer = unique("ann"), unique("bob")
+    return owner, peer, (await store.open_chat(owner, peer, item_id)).chat.chat_id
+
+
+async def next_millisecond() -> None:
+    """Waits until the clock, as far as stored times tell, has moved on."""
+    await asyncio.sleep(0.0015)
+
+
+async def marks_of(store: MailboxStore, owner: str) -> list[OutboxEntry]:
+    """What waits in the outbox for this owner."""
+    entries = await store.due(store.shard_of(owner), timedelta(0), 10_000)
+    return [entry for entry in entries if entry.ref.owner == owner]

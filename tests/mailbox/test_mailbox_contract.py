@@ -11,7 +11,6 @@ from mesh.errors import IdempotencyConflict, InvalidArgument, NotFound
 from mesh.mailbox import ids
 from mesh.mailbox.model import (
     IncomingMessage,
-    OutboxEntry,
     OutboxKind,
     StoredMessage,
     message_ref,
@@ -25,6 +24,9 @@ from tests.mailbox.support import (
     copy_for_peer,
     deliver,
     failed,
+    marks_of,
+    next_millisecond,
+    opened,
     send,
     text_message,
     unique,
@@ -33,25 +35,6 @@ from tests.mailbox.support import (
 )
 
 Twins = tuple[MailboxStore, MailboxStore]
-LONG_AGO = timedelta(0)
-
-
-async def opened(store: MailboxStore, item_id: str = "") -> tuple[str, str, str]:
-    """Two new people and the chat that the first has opened."""
-    owner, peer = unique("ann"), unique("bob")
-    return owner, peer, (await store.open_chat(owner, peer, item_id)).chat.chat_id
-
-
-async def next_millisecond() -> None:
-    """Waits until the clock, as far as stored times tell, has moved on."""
-    await asyncio.sleep(0.0015)
-
-
-async def marks_of(store: MailboxStore, owner: str) -> list[OutboxEntry]:
-    """What waits in the outbox for this owner."""
-    entries = await store.due(store.shard_of(owner), LONG_AGO, 10_000)
-    return [entry for entry in entries if entry.ref.owner == owner]
-
 
 # Opening
 
@@ -547,12 +530,12 @@ async def test_due_gives_the_oldest_of_its_shard(store: MailboxStore) -> None:
         chat_id = (await store.open_chat(owner, unique("peer"))).chat.chat_id
         await send(store, owner, chat_id, "1", "2", "3")
     for shard, owner in enumerate(owners):
-        entries = await store.due(shard, LONG_AGO, 10_000)
+        entries = await store.due(shard, timedelta(0), 10_000)
         messages = [entry for entry in entries if entry.ref.kind is OutboxKind.MESSAGE]
         assert {store.shard_of(entry.ref.owner) for entry in entries} == {shard}
         assert [entry.at for entry in messages] == sorted(entry.at for entry in messages)
         assert len([entry for entry in messages if entry.ref.owner == owner]) == 3
-        few = await store.due(shard, LONG_AGO, 2)
+        few = await store.due(shard, timedelta(0), 2)
         assert [one for one in few if one.ref.kind is OutboxKind.MESSAGE] == messages[:2]
 
 
