@@ -1,6 +1,7 @@
 /**
  * The protocol half of a client: one connection that is kept alive, calls as promises, notifications as events.
- * It keeps no chats and draws nothing; see store.js for the first and app.js for the second. It depends on nothing
+ * It keeps no chats and draws nothing; see store.js for the first and app.js for the second. With its three neighbours
+ * (rpc.js, gaps.js, links.js) it depends on nothing
  * but `WebSocket` and `fetch`, so it works alone:
  *
  *     const messenger = new Messenger({ url: 'http://127.0.0.1:8000', token });
@@ -21,15 +22,11 @@
  * `session` (the result of each session.connect), `resync` (`{}` for everything, `{chat_id}` for one chat).
  */
 
-const CODE = {
-  DEADLINE: -32004,
-  THROTTLED: -32008,
-  UNAVAILABLE: -32014,
-  UNAUTHENTICATED: -32016,
-  REFUSED: -32600,
-  INTERNAL: -32603,
-};
-const CLOSE = { LOST: 1006, BAD_PROTOCOL: 4500, NOT_AUTHENTICATED: 4501, TOKEN_EXPIRED: 4502 };
+import { Gaps, RecentSet } from './gaps.js';
+import { PollLink, SocketLink } from './links.js';
+import { CLOSE, CODE, RpcError, backoff, comesBack, failure } from './rpc.js';
+
+export { RpcError, subject } from './rpc.js';
 
 const DEFAULTS = {
   url: undefined, // the messenger's address, with its scheme; in a page: the page's own
@@ -54,91 +51,6 @@ const DEFAULTS = {
 const GAP_PAGE = 100;
 const GAP_PAGES = 5;
 const REMEMBERED_EVENTS = 2_000;
-
-/** An error answer. `retryable` and `retryAfterMs` are the server's word; CLIENT_* reasons are made here. */
-export class RpcError extends Error {
-  constructor(message, { code, reason = '', retryable = false, retryAfterMs = 0, traceId = '' }) {
-    super(message);
-    this.name = 'RpcError';
-    Object.assign(this, { code, reason, retryable, retryAfterMs, traceId });
-  }
-
-  /** Of a JSON-RPC error object. A throttled call may always be repeated. */
-  static of({ code, message, data }) {
-    const { reason, retryable, retry_after_ms: retryAfterMs, trace_id: traceId } = data ?? {};
-    return new RpcError(message, { code, reason, retryable: retryable || code === CODE.THROTTLED, retryAfterMs, traceId });
-  }
-}
-
-/** Whether a client comes back by itself after this WebSocket close code: all but 4500..4999. */
-export const comesBack = (code) => code < 4500 || code > 4999;
-
-/**
- * Milliseconds to wait before attempt number `failures + 1`: exponential with full jitter, so that the clients of a
- * dead server do not come back as one ("Exponential Backoff And Jitter", AWS Architecture Blog).
- */
-export function backoff(failures, { backoffMs, backoffMaxMs, random }) {
-  return random() * Math.min(backoffMaxMs, backoffMs * 2 ** Math.max(0, failures));
-}
-
-/** A set that forgets its oldest members beyond `limit`. */
-export class RecentSet {
-  #members = new Set();
-  #limit;
-
-  constructor(limit) {
-    this.#limit = limit;
-  }
-
-  /** Returns whether the member is new. */
-  add(member) {
-    if (this.#members.has(member)) return false;
-    this.#members.add(member);
-    if (this.#members.size > this.#limit) this.#members.delete(this.#members.values().next().value);
-    return true;
-  }
-}
-
-/** Which messages a client holds of each chat, by `seq`. What it has never heard of a chat is no gap. */
-export class Gaps {
-  #chats = new Map(); // chat_id -> {head: held up to here without a hole, ahead: held beyond, top: known to exist}
-
-  /** The message is held. */
-  see(chatId, seq) {
-    const chat = this.#chat(chatId, seq);
-    if (seq > chat.head) chat.ahead.add(seq);
-    while (chat.ahead.delete(chat.head + 1)) chat.head += 1;
-    chat.top = Math.max(chat.top, seq);
-  }
-
-  /** The chat's newest message has this seq, held or not. */
-  expect(chatId, seq) {
-    const chat = this.#chat(chatId, seq);
-    chat.top = Math.max(chat.top, seq);
-  }
-
-  /** The seqs that exist and are not held, ascending. */
-  missing(chatId) {
-    const { head, ahead, top } = this.#chats.get(chatId) ?? { head: 0, ahead: new Set(), top: 0 };
-    const between = Array.from({ length: top - head }, (_, i) => head + 1 + i);
-    return between.filter((seq) => !ahead.has(seq));
-  }
-
-  knows(chatId) {
-    return this.#chats.has(chatId);
-  }
-
-  /** Forgets one chat, or all. */
-  forget(chatId) {
-    if (chatId) this.#chats.delete(chatId);
-    else this.#chats.clear();
-  }
-
-  #chat(chatId, seq) {
-    if (!this.#chats.has(chatId)) this.#chats.set(chatId, { head: seq, ahead: new Set(), top: seq });
-    return this.#chats.get(chatId);
-  }
-}
 
 export class Messenger {
   #options;
@@ -437,169 +349,4 @@ export class Messenger {
   }
 }
 
-/*
- * A link carries frames one session long:
- *   start(token, cursor)  the session, or null when the link has ended before there was one
- *   send(request)         its answer comes to `receive`, or the link ends
- *   check()               looks whether the other side is still there
- *   close()               ends it
- *   ended                 promise of {code, reason, opened, waitMs?}; `opened` false: this kind of link does not get through
- */
-class Link {
-  opened = false;
-  over = false;
-  end; // (code, reason, more): the first one counts
-  ended = new Promise((resolve) => {
-    this.end = (code, reason = '', more = {}) => {
-      if (this.over) return;
-      this.over = true;
-      resolve({ code, reason, opened: this.opened, ...more });
-    };
-  });
-
-  constructor(options, receive) {
-    this.options = options;
-    this.receive = (frame) => receive(frame);
-  }
-}
-
-class SocketLink extends Link {
-  transport = 'websocket';
-  #socket;
-  #timer;
-
-  async start(token, cursor) {
-    const { url, openTimeoutMs, WebSocket } = this.options;
-    const greeting = new Promise((resolve) => {
-      this.#socket = new WebSocket(`${url.replace(/^http/, 'ws')}/ws`);
-      this.#socket.onopen = () => {
-        this.opened = true;
-        const params = { token, ...(cursor && { last_event_id: cursor }) };
-        this.send({ jsonrpc: '2.0', id: 'connect', method: 'session.connect', params });
-      };
-      this.#socket.onmessage = ({ data }) => this.#frame(JSON.parse(data), resolve);
-      this.#socket.onclose = ({ code, reason }) => this.#finish(code, reason);
-      this.#timer = setTimeout(() => this.close('No answer'), openTimeoutMs);
-    });
-    return Promise.race([greeting, this.ended.then(() => null)]);
-  }
-
-  send(request) {
-    if (this.#socket.readyState === 1) this.#socket.send(JSON.stringify(request));
-  }
-
-  /** A dead network does not close a socket: whoever hears nothing must ask. */
-  check() {
-    this.send({ jsonrpc: '2.0', id: 'ping', method: 'session.ping', params: {} });
-    this.#wait(() => this.close('No answer'), this.options.openTimeoutMs);
-  }
-
-  close(reason = '') {
-    this.#finish(CLOSE.LOST, reason);
-    this.#socket?.close();
-  }
-
-  #frame(frame, resolve) {
-    this.#wait(() => this.check(), this.options.silenceMs);
-    if (frame.id !== 'connect') return void this.receive(frame);
-    if (!frame.error) return void resolve(frame.result);
-    const error = RpcError.of(frame.error);
-    const code = error.code === CODE.UNAUTHENTICATED ? CLOSE.NOT_AUTHENTICATED : CLOSE.BAD_PROTOCOL;
-    const mayPass = error.retryable || error.code === CODE.INTERNAL;
-    this.#finish(mayPass ? CLOSE.LOST : code, error.message, { waitMs: error.retryAfterMs || undefined });
-    this.#socket.close();
-  }
-
-  #wait(then, ms) {
-    clearTimeout(this.#timer);
-    if (!this.over) this.#timer = setTimeout(then, ms);
-  }
-
-  #finish(code, reason, more) {
-    clearTimeout(this.#timer);
-    this.end(code, reason, more);
-  }
-}
-
-class PollLink extends Link {
-  transport = 'http';
-  #token;
-  #cursor;
-  #stop = new AbortController();
-
-  async start(token, cursor) {
-    this.#token = token;
-    this.#cursor = cursor;
-    const page = await this.#poll(0);
-    if (!page) return null;
-    this.opened = true;
-    setTimeout(() => this.#deliver(page)); // after the session has begun
-    return { user_id: subject(token), last_event_id: page.last_event_id, recovered: page.recovered };
-  }
-
-  async send(request) {
-    const response = await this.#fetch('/rpc', { method: 'POST', body: JSON.stringify(request) });
-    if (!response) return;
-    const answer = await response.json().catch(() => ({}));
-    const understood = answer.result || answer.error;
-    this.receive(understood ? { ...answer, id: request.id } : { id: request.id, error: httpFailure(response) });
-  }
-
-  check() {}
-
-  close() {
-    this.end(CLOSE.LOST);
-    this.#stop.abort();
-  }
-
-  async #deliver(page) {
-    const until = Date.now() + this.options.pollMs;
-    for (let next = page; next; next = Date.now() < until ? await this.#poll(this.options.pollWaitS) : null) {
-      if (next !== page && !next.recovered) return this.end(CLOSE.LOST); // the next session begins with that, and says so
-      this.#cursor = next.last_event_id || this.#cursor;
-      (next.events ?? []).forEach(this.receive);
-    }
-    this.end(CLOSE.LOST, 'WebSocket is tried again', { waitMs: 0 });
-  }
-
-  async #poll(waitS) {
-    const after = this.#cursor ? `&after=${encodeURIComponent(this.#cursor)}` : '';
-    const response = await this.#fetch(`/events?wait=${waitS}${after}`, { signal: this.#stop.signal });
-    const page = response?.ok ? await response.json().catch(() => null) : null;
-    if (response && !page) this.end(CLOSE.LOST, `HTTP ${response.status}`, { waitMs: retryAfter(response) || undefined });
-    return page;
-  }
-
-  /** The response, or null when it ended the link. */
-  async #fetch(path, init) {
-    const { fetch, url } = this.options;
-    const headers = { Authorization: `Bearer ${this.#token}`, 'Content-Type': 'application/json' };
-    const response = await fetch(url + path, { ...init, headers, cache: 'no-store' }).catch(() => null);
-    if (response && ![401, 502, 504].includes(response.status)) return response;
-    const code = response?.status === 401 ? CLOSE.NOT_AUTHENTICATED : CLOSE.LOST;
-    this.end(code, response ? `HTTP ${response.status}` : 'No connection');
-    return null;
-  }
-}
-
-const failure = (code, reason, message, more = {}) => ({ code, message, data: { reason, ...more } });
-
-function httpFailure(response) {
-  const known = { 413: CODE.REFUSED, 429: CODE.THROTTLED, 503: CODE.UNAVAILABLE }[response.status];
-  const retryable = known === CODE.THROTTLED || known === CODE.UNAVAILABLE;
-  const more = { retryable, retry_after_ms: retryAfter(response) };
-  return failure(known ?? CODE.INTERNAL, `HTTP_${response.status}`, `HTTP ${response.status}`, more);
-}
-
-const retryAfter = (response) => 1_000 * (Number(response.headers.get('Retry-After')) || 0);
-
 const sleep = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
-
-/** The user id that a JWT speaks for, unchecked: the server checks. */
-export function subject(token) {
-  try {
-    return JSON.parse(atob(token.split('.')[1].replaceAll('-', '+').replaceAll('_', '/'))).sub ?? '';
-  } catch {
-    return '';
-  }
-}

@@ -3,7 +3,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { backoff, comesBack, Gaps, Messenger, RecentSet, RpcError, subject } from '../../edge/web/messenger.js';
+import { Gaps, RecentSet } from '../../edge/web/gaps.js';
+import { Messenger, RpcError, subject } from '../../edge/web/messenger.js';
+import { backoff, comesBack } from '../../edge/web/rpc.js';
 
 const token = (sub) => `h.${btoa(JSON.stringify({ sub }))}.s`;
 const soon = (ms = 0) => new Promise((resolve) => { setTimeout(resolve, ms); });
