@@ -1,4 +1,4 @@
-"""Writes the ConfigMaps' files, deploy/base/config/SERVICE.env, from the settings: python -m deploy.generate."""
+"""Writes the ConfigMaps' files, base/config/SERVICE.env, from the settings: python -m deploy.generate."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,9 @@ from pathlib import Path
 from deploy import services
 
 CONFIG = Path(__file__).parent / "base" / "config"
-HEADER = "# Every setting but the secrets, as {service}/settings.py has it. Made by: python -m deploy.generate\n"
+HEADER = (
+    "# Every setting but the secrets, as {service}/settings.py has it. Made by: python -m deploy.generate\n"
+)
 
 
 def files() -> dict[Path, str]:

@@ -61,7 +61,9 @@ def secrets(service: str) -> dict[str, str]:
 
 def ports(service: str) -> dict[str, int]:
     """The ports of a service: `grpc`, and what else its settings name `…_listen`."""
-    named = {name: name.removesuffix("listen").rstrip("_") or "grpc" for name in SERVICES[service].model_fields}
+    named = {
+        name: name.removesuffix("listen").rstrip("_") or "grpc" for name in SERVICES[service].model_fields
+    }
     return {
         port: int(ON_CLUSTER[name].rpartition(":")[2])
         for name, port in named.items()
@@ -84,7 +86,7 @@ def servers(service: str) -> set[str]:
 
 def _text(value: Any) -> str:  # a field's default may be anything
     if isinstance(value, tuple):
-        return " ".join(value)
+        return " ".join(map(str, value))
     if isinstance(value, bool):
         return str(value).lower()
     return "" if value is None else str(value)

@@ -12,18 +12,21 @@ import re
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
-def wanted(pyproject: dict[str, dict[str, object]], groups: list[str]) -> set[str]:
+def wanted(pyproject: dict[str, Any], groups: list[str]) -> set[str]:
     """Normalised names of what pyproject.toml lists under `runtime`, `build` and the extras."""
-    lists = {"runtime": pyproject["project"]["dependencies"], "build": pyproject["build-system"]["requires"]}
-    lists |= pyproject["project"]["optional-dependencies"]  # type: ignore[operator]
+    project, system = pyproject["project"], pyproject["build-system"]
+    lists = {"runtime": project["dependencies"], "build": system["requires"]} | project[
+        "optional-dependencies"
+    ]
     if unknown := set(groups) - set(lists):
         raise SystemExit(f"locked.py: no such part: {', '.join(unknown)}. There are: {', '.join(lists)}")
-    return {normalised(line) for group in groups for line in lists[group]}  # type: ignore[attr-defined]
+    return {normalised(line) for group in groups for line in lists[group]}
 
 
 def normalised(requirement: str) -> str:
@@ -38,7 +41,10 @@ def entries(lock: str) -> dict[str, tuple[str, set[str]]]:
     found = {}
     for text in re.split(r"^(?=[A-Za-z0-9])", lock, flags=re.MULTILINE)[1:]:
         _, _, via = text.partition("# via")
-        found[normalised(text)] = (text, {normalised(name) for name in re.findall(r"[A-Za-z0-9][\w.-]+", via)})
+        found[normalised(text)] = (
+            text,
+            {normalised(name) for name in re.findall(r"[A-Za-z0-9][\w.-]+", via)},
+        )
     return found
 
 
@@ -54,7 +60,9 @@ def main(groups: list[str]) -> None:
     lock = entries((ROOT / "requirements.lock").read_text())
     names = closure(lock, wanted(tomllib.loads((ROOT / "pyproject.toml").read_text()), groups))
     if missing := names - set(lock):
-        raise SystemExit(f"locked.py: not in requirements.lock: {', '.join(sorted(missing))}. Compile it anew.")
+        raise SystemExit(
+            f"locked.py: not in requirements.lock: {', '.join(sorted(missing))}. Compile it anew."
+        )
     sys.stdout.write("".join(lock[name][0] for name in sorted(names)))
 
 

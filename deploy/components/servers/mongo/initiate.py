@@ -1,6 +1,6 @@
-"""Makes replica sets of fresh mongods, one a URI of MONGO_SHARDS, and waits for their primaries; a Job's script.
+"""Makes replica sets of fresh mongods, one a URI of MONGO_SHARDS, and waits for their primaries.
 
-What is a replica set already is left as it is.
+A Job's script. What is a replica set already is left as it is.
 """
 
 import os
@@ -19,11 +19,14 @@ def initiate(uri: str) -> None:
     """Makes the URI's hosts its replica set, unless they are one."""
     parsed = parse_uri(uri)
     name, hosts = parsed["options"]["replicaSet"], [f"{host}:{port}" for host, port in parsed["nodelist"]]
-    with MongoClient[dict[str, Any]](hosts[0], directConnection=True, serverSelectionTimeoutMS=2000) as member:
+    with MongoClient[dict[str, Any]](
+        hosts[0], directConnection=True, serverSelectionTimeoutMS=2000
+    ) as member:
         if "setName" in member.admin.command("hello"):
             return
         members = [{"_id": index, "host": host} for index, host in enumerate(hosts)]
-        member.admin.command("replSetInitiate", {"_id": name, "members": members})
+        config = {"_id": name, "members": members, "settings": {"electionTimeoutMillis": 5000}}
+        member.admin.command("replSetInitiate", config)
 
 
 def await_primary(uri: str) -> None:
