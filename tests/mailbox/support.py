@@ -8,6 +8,8 @@ import subprocess
 import sysconfig
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -26,10 +28,12 @@ from pymongo.monitoring import (
 )
 
 from mesh.errors import MessengerError
+from mesh.mailbox import documents
 from mesh.mailbox.model import Appended, IncomingMessage, NewMessage, OutboxEntry, StoredChat, StoredMessage
 from mesh.mailbox.store import MailboxStore
 
 START_S = 30
+WITHIN_S = 3.0  # the store's own bound of 2 s, and some for a busy machine
 Document = dict[str, Any]
 
 
@@ -245,3 +249,21 @@ async def marks_of(store: MailboxStore, owner: str) -> list[OutboxEntry]:
     """What waits in the outbox for this owner."""
     entries = await store.due(store.shard_of(owner), timedelta(0), 10_000)
     return [entry for entry in entries if entry.ref.owner == owner]
+
+
+async def opened_on(store: MailboxStore, shard: int, peer_shard: int | None = None) -> tuple[str, str, str]:
+    """Two people of these shards and the chat that the first has opened."""
+    owner = user_on(store, shard)
+    peer = user_on(store, shard if peer_shard is None else peer_shard)
+    return owner, peer, (await store.open_chat(owner, peer)).chat.chat_id
+
+
+@contextmanager
+def crash_before_fold(shards: Shards, shard: int, owner: str, chat_id: str) -> Iterator[None]:
+    """What is appended within stays in the log, and the chat as it was: the process died between the two."""
+    chats, query = shards.raw(shard, "chats"), {"_id": documents.chat_key(owner, chat_id)}
+    before = chats.find_one(query)
+    yield
+    chats.delete_one(query)
+    if before:
+        chats.insert_one(before)

@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -17,6 +16,7 @@ from mesh.mailbox.fold import Head
 from mesh.mailbox.model import OutboxKind
 from mesh.mailbox.mongo import MongoMailbox
 from tests.mailbox.support import (
+    WITHIN_S,
     Commands,
     Connections,
     Mongod,
@@ -24,35 +24,17 @@ from tests.mailbox.support import (
     appended,
     chat_of,
     copy_for_peer,
+    crash_before_fold,
     deliver,
     failed,
+    opened_on,
     send,
     text_message,
     unique,
-    user_on,
     whole_log,
 )
 
 Make = Callable[..., MongoMailbox]
-WITHIN_S = 3.0  # the store's own bound of 2 s, and some for a busy machine
-
-
-async def opened_on(store: MongoMailbox, shard: int, peer_shard: int | None = None) -> tuple[str, str, str]:
-    """Two people of these shards and the chat that the first has opened."""
-    owner = user_on(store, shard)
-    peer = user_on(store, shard if peer_shard is None else peer_shard)
-    return owner, peer, (await store.open_chat(owner, peer)).chat.chat_id
-
-
-@contextmanager
-def crash_before_fold(shards: Shards, shard: int, owner: str, chat_id: str) -> Iterator[None]:
-    """What is appended within stays in the log, and the chat as it was: the process died between the two."""
-    chats, query = shards.raw(shard, "chats"), {"_id": documents.chat_key(owner, chat_id)}
-    before = chats.find_one(query)
-    yield
-    chats.delete_one(query)
-    if before:
-        chats.insert_one(before)
 
 
 # Crashes
