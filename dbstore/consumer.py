@@ -40,7 +40,7 @@ class EventHandler:
         """Takes effect of events; one outcome an event, in order."""
         events = [one.event for one in received]
         stored = await self._store_all(events)
-        # Each chat is told once, with the last event that touched it: after the messages, and as it then stands.
+        # Each chat is told once, with the last event that touched it: after the messages, as it then stands.
         last = {
             key: index
             for index, (event, told) in enumerate(zip(events, stored, strict=True))

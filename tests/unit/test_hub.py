@@ -29,8 +29,8 @@ def pushed(n: int) -> Pushed:
 async def until(done: Callable[[], bool]) -> None:
     """Lets everything else run until it is done; the loop's own time limit ends a wait for nothing."""
     async with asyncio.timeout(5):
-        while not done():
-            await asyncio.sleep(0)  # noqa: ASYNC110  # nothing here takes time
+        while not done():  # noqa: ASYNC110  # nothing here takes time
+            await asyncio.sleep(0)
 
 
 class HandFeed:
