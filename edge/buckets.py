@@ -13,7 +13,7 @@ import redis.asyncio
 import structlog
 
 from edge.limits import Limiter
-from mesh.bus import TIMEOUT, translated
+from mesh.bus import translated
 from mesh.errors import Unavailable
 from mesh.mailbox.buckets import BucketMap
 
@@ -21,6 +21,9 @@ log = structlog.get_logger()
 
 PURSE_SECONDS = 5.0
 """How long tokens in a purse are good; then they are the bucket's again, which has filled meanwhile."""
+
+PATIENCE = 0.1
+"""Seconds that a call waits for the shared bucket, before this edge goes on with its own."""
 
 TAKE = """
 local rate, burst, want, least = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -64,7 +67,7 @@ class SharedBuckets:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._nodes = [
-            redis.asyncio.Redis.from_url(url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
+            redis.asyncio.Redis.from_url(url, socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE)
             for url in urls
         ]
         self._map = BucketMap.even(len(urls))

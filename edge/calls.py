@@ -22,7 +22,7 @@ from edge.table import Method
 from mesh import call
 from mesh.bus import EventId
 from mesh.channel import Channel
-from mesh.errors import Internal, MessengerError, Unavailable, Unimplemented
+from mesh.errors import DeadlineExceeded, Internal, MessengerError, Unavailable, Unimplemented
 from mesh.server import check
 from messenger.edge.v1 import session_pb2
 
@@ -161,7 +161,11 @@ class Calls:
         if method is None:
             raise Unimplemented(f"There is no method {part.method!r}.", reason="METHOD_NOT_FOUND")
         with call.within(call.Call(deadline=time.monotonic() + method.deadline, traceparent=traceparent)):
-            return method.write(await self._perform(method, part.params, caller))
+            try:
+                async with asyncio.timeout(method.deadline):  # whatever it waits for, also for its turn
+                    return method.write(await self._perform(method, part.params, caller))
+            except TimeoutError:
+                raise DeadlineExceeded("The call ran out of time.") from None
 
     async def _perform(self, method: Method, params: bytes, caller: Caller) -> Message:
         local = self._local.get(method.name)
