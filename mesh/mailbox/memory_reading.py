@@ -95,7 +95,7 @@ class MemoryReader(MemoryState):
             for (of, chat), log in self._logs.items()
             if of == owner and (not chat_id or chat == chat_id)
             for one in (entry.message for entry in log)
-            if not one.deleted and one.message_id < before and query.lower() in one.text.lower()
+            if one.message_id < before and query.lower() in one.text.lower()
         ]
         found.sort(key=lambda message: message.message_id, reverse=True)
         page = tuple(found[:limit])

@@ -34,6 +34,6 @@ class MongoSearcher(Sharded):
 
 def _filter(owner: str, query: str, chat_id: str, cursor: str) -> Document:
     pattern = re.escape(query).replace("\0", r"\x00")  # BSON's patterns end at a zero byte
-    wanted: Document = {"text": {"$regex": pattern, "$options": "i"}, "deleted": {"$exists": False}}
+    wanted: Document = {"text": {"$regex": pattern, "$options": "i"}}  # what is deleted has no text
     wanted |= {"owner": owner, "chat_id": chat_id} if chat_id else {"_id": documents.under(owner)}
     return wanted | ({"message_id": {"$lt": parse_message_cursor(cursor)}} if cursor else {})

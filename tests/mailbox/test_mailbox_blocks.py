@@ -31,10 +31,10 @@ async def reason_for(store: MailboxStore, owner: str, chat_id: str) -> str:
     return error.reason
 
 
-@pytest.mark.parametrize("shards", [(0, 0), (0, 1)])
-async def test_a_block_holds_in_every_process_at_once(twins: Twins, shards: tuple[int, int]) -> None:
+@pytest.mark.parametrize("places", [(0, 0), (0, 1)])
+async def test_a_block_holds_in_every_process_at_once(twins: Twins, places: tuple[int, int]) -> None:
     """Both sides are refused, also by a process that has written to the chat before; unblocking ends it."""
-    ann, bob = (user_on(twins[0], shard) for shard in shards)
+    ann, bob = (user_on(twins[0], shard) for shard in places)
     chat_id = (await twins[0].open_chat(ann, bob)).chat.chat_id
     await twins[0].open_chat(bob, ann)
     for store in twins:

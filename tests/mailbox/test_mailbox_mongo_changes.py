@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mesh.errors import Unavailable
-from mesh.mailbox import counting, documents
+from mesh.mailbox import blocks, counting, documents, writing
 from mesh.mailbox.driver import SCANS_IN_FLIGHT, Shard
 from mesh.mailbox.model import StoredChat, StoredMessage
 from mesh.mailbox.mongo import MongoMailbox
@@ -73,7 +73,10 @@ async def test_a_redelivery_repairs_a_removal(mongo: Make, shards: Shards) -> No
     assert (await chat_of(store, first.owner, first.chat_id)).last == removed
 
 
-async def test_an_overtaken_count_counts_again(mongo: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("mark", [False, True])
+async def test_an_overtaken_count_counts_again(
+    mongo: Make, monkeypatch: pytest.MonkeyPatch, mark: bool
+) -> None:
     """A deletion between the count and its writing is not lost, nor is a mark."""
     store, other = mongo(), mongo()
     sent = await received_on(store, 0, *"abcde")
@@ -86,13 +89,61 @@ async def test_an_overtaken_count_counts_again(mongo: Make, monkeypatch: pytest.
         if not overtaken:
             overtaken = True
             await other.delete(owner, chat_id, sent[3].message_id, for_all=False)
-            await other.mark_read(owner, chat_id, sent[1].message_id)
+            if mark:
+                await other.mark_read(owner, chat_id, sent[1].message_id)
         return counted
 
     monkeypatch.setattr(counting, "count_gone", slow)
     await store.delete(owner, chat_id, sent[2].message_id, for_all=False)
     chat = await chat_of(store, owner, chat_id)
-    assert (chat.unread, chat.gone) == (1, 2)
+    assert (chat.unread, chat.gone) == (1 if mark else 3, 2)
+
+
+async def test_a_mark_overtaken_by_a_deletion_counts_again(
+    mongo: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is deleted while a mark counts what is gone does not come back as unread."""
+    store, other = mongo(), mongo()
+    sent = await received_on(store, 0, *"abcde")
+    owner, chat_id = sent[0].owner, sent[0].chat_id
+    await store.delete(owner, chat_id, sent[4].message_id, for_all=False)
+    count, overtaken = counting.count_gone, False
+
+    async def slow(shard: Shard, chat: StoredChat, read_up_to: str, read_seq: int) -> int:
+        nonlocal overtaken
+        counted = await count(shard, chat, read_up_to, read_seq)
+        if not overtaken:
+            overtaken = True
+            await other.delete(owner, chat_id, sent[3].message_id, for_all=False)
+        return counted
+
+    monkeypatch.setattr(writing, "count_gone", slow)
+    marked = await store.mark_read(owner, chat_id, sent[1].message_id)
+    assert (marked.moved, marked.chat.unread, marked.chat.gone) == (True, 1, 2)
+
+
+async def test_flags_overtaken_by_an_unblock_are_taken_back(
+    mongo: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever shows a block that was lifted meanwhile looks again: no chat stays flagged."""
+    store, other = mongo(), mongo()
+    ann, bob, chat_id = await opened_on(store, 0, 1)
+    find, overtaken = blocks.find, False
+
+    async def slow(*arguments: Any) -> frozenset[blocks.Block]:
+        nonlocal overtaken
+        found = await find(*arguments)
+        if not overtaken:
+            overtaken = True
+            await other.set_blocked(bob, ann, blocked=False)
+        return found
+
+    monkeypatch.setattr(blocks, "find", slow)
+    await store.set_blocked(bob, ann, blocked=True)
+    blocked = bool(await store.blocked_among(ann, [bob]))
+    assert (await chat_of(store, ann, chat_id)).blocked_by_peer == blocked
+    blocked = bool(await store.blocked_among(bob, [ann]))
+    assert (await chat_of(store, bob, chat_id)).blocked == blocked
 
 
 # Costs
