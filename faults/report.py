@@ -1,0 +1,117 @@
+"""The numbers of a run for people and programs: tables, a plot, one JSON line."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from faults.checker import Broken, History
+
+Record = dict[str, Any]
+
+SHOWN = 30
+QUICK_SECONDS = 2.0
+"""A message that is pushed within so long after it was sent shows that the way is whole."""
+
+
+def arrivals(history: History) -> list[tuple[float, float]]:
+    """For each answered message: when its sending began, and after how long its receiver was pushed it."""
+    begun: dict[str, tuple[float, str]] = {}
+    for call in history["call"]:
+        if call["method"] == "messages.send" and call["outcome"] == "ok":
+            begun.setdefault(call["answer"]["message"]["message_id"], (call["begin"], call["user"]))
+    heard: dict[str, float] = {}
+    for event in history["event"]:
+        if event["method"] == "message.new" and event["device"] == "socket-0":
+            message = event["params"]["message"]
+            if message["sender_id"] != event["user"]:
+                heard.setdefault(message["message_id"], event["at"])
+    return sorted(
+        (begin, heard[message_id] - begin) for message_id, (begin, _) in begun.items() if message_id in heard
+    )
+
+
+def recoveries(history: History) -> list[Record]:
+    """Each fault with the seconds from its healing until the way was whole again, as messages tell it.
+
+    Whole is the way from the first moment on after which, for two seconds, every message arrived quickly. A
+    fault beside others recovers with the last of them.
+    """
+    way = arrivals(history)
+    return [fault | {"recovery": _whole_again(way, fault["healed"])} for fault in history["fault"]]
+
+
+def _whole_again(way: Sequence[tuple[float, float]], healed: float) -> float | None:
+    after = [(begin, took) for begin, took in way if begin >= healed]
+    start = healed
+    for begin, took in after:
+        if begin > start + QUICK_SECONDS:
+            return round(start - healed, 2)
+        if took > QUICK_SECONDS:
+            start = begin + took
+    return round(start - healed, 2) if after else None
+
+
+def table(
+    console: Console, numbers: Mapping[str, int], faults: Iterable[Record], broken: Sequence[Broken]
+) -> None:
+    """Prints what happened."""
+    by_kind: dict[str, list[Record]] = {}
+    for fault in faults:
+        by_kind.setdefault(fault["name"], []).append(fault)
+    kinds = Table("fault", "times", "recovered after, median", "at most", box=None)
+    for kind, done in sorted(by_kind.items()):
+        times = sorted(fault["recovery"] for fault in done if fault["recovery"] is not None)
+        median, most = (f"{times[len(times) // 2]:.1f} s", f"{times[-1]:.1f} s") if times else ("?", "?")
+        kinds.add_row(kind, str(len(done)), median, most)
+    console.print(kinds)
+    counts = Table("", "", box=None, show_header=False)
+    for name, number in numbers.items():
+        counts.add_row(name.replace("_", " "), str(number))
+    console.print(counts)
+    for one in broken[:SHOWN]:
+        console.print(f"[red]promise {one.promise}[/] {one.what}: {one.detail}", highlight=False)
+    if len(broken) > SHOWN:
+        more = Counter(f"promise {one.promise} {one.what}" for one in broken)
+        console.print(f"… {len(broken)} in all: {dict(more)}")
+
+
+def plot(path: Path, history: History, title: str) -> None:
+    """Draws when messages arrived, and the faults behind them, as PNG."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    way = arrivals(history)
+    figure, axes = plt.subplots(figsize=(14, 5), layout="constrained")
+    axes.scatter([begin for begin, _ in way], [max(took, 0.001) for _, took in way], s=4, color="tab:blue")
+    axes.set_yscale("log")
+    axes.set_xlabel("sent, seconds since the run began")
+    axes.set_ylabel("until pushed to the receiver, s")
+    axes.set_title(title)
+    for row, fault in enumerate(history["fault"]):
+        axes.axvspan(fault["begin"], max(fault["healed"], fault["begin"] + 0.2), color="tab:red", alpha=0.12)
+        height = 0.98 - 0.045 * (row % 8)
+        label = f"{fault['name']} {fault['target']}"
+        axes.text(fault["begin"], height, label, fontsize=6, transform=axes.get_xaxis_transform(), va="top")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def line(seed: int, numbers: Mapping[str, int], faults: Iterable[Record], broken: Sequence[Broken]) -> str:
+    """The one line for programs."""
+    recovery = [fault["recovery"] for fault in faults if fault["recovery"] is not None]
+    return json.dumps(
+        {
+            "seed": seed,
+            **numbers,
+            "recovery_max_s": max(recovery, default=0.0),
+            "promises_broken": sorted({one.promise for one in broken}),
+            "passed": not broken,
+        }
+    )

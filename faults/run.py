@@ -1,0 +1,240 @@
+"""One run: a stack, people, faults, the quiet after it, and the verdict."""
+
+import asyncio
+import os
+import random
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from rich.console import Console
+
+from faults import checker, history, plan, report, shards
+from faults.breaking import Breaker, Wires
+from faults.history import Recorder
+from faults.load import Person, introduce, people
+from mesh import tokens
+from mesh.amqp.parking import lengths, open_parking_lot
+from mesh.amqp.topology import Topology
+from mesh.cli.parked import message_id_of
+from mesh.errors import MessengerError
+from mesh.mailbox.inspection import Inspector
+from mesh.stack import Stack, StackSettings, Stage, ports
+
+PEOPLE = 14
+PACE = 0.25
+QUIET_SECONDS = 2.5
+SETTLE_SECONDS = 120.0
+FINISH_SECONDS = 60.0
+# Shorter than an operator's, so that a run can wait for the last rung.
+LADDER = (1.0, 3.0, 5.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What a run is told.
+
+    Attributes:
+        seed: of the plan and of what people do.
+        seconds: how long faults go on.
+        only: kinds of faults; empty for all.
+        small: one member a replica set, one broker, one of each service.
+        directory: history, plot and logs.
+        port_base: of two blocks of ports; 0 for any that are free.
+    """
+
+    seed: int
+    seconds: float
+    only: Sequence[str]
+    small: bool
+    directory: Path
+    port_base: int = 0
+
+
+def run(options: Options, console: Console) -> bool:
+    """Does it all; whether every promise held."""
+    blocks = (
+        range(options.port_base, options.port_base + 200, ports.BLOCK)
+        if options.port_base
+        else ports.TEST_BLOCKS
+    )
+    shutil.rmtree(options.directory, ignore_errors=True)
+    options.directory.mkdir(parents=True)
+    front, back = ports.reserve_block(blocks), ports.reserve_block(blocks)
+    with front.guard, back.guard:
+        stack = Stack(_settings(options, back.base, detour=front.base - back.base))
+        os.environ["RETRY_LADDER_SECONDS"] = " ".join(map(str, LADDER))  # for the services
+        return asyncio.run(Run(options, stack, console).main())
+
+
+def _settings(options: Options, base: int, detour: int) -> StackSettings:
+    many = 1 if options.small else 3
+    return StackSettings(
+        stack_dir=options.directory / "stack",
+        stack_port_base=base,
+        messenger_port=base + 95,
+        stack_shards=2,
+        stack_members=many,
+        stack_brokers=many,
+        stack_replicas=1 if options.small else 2,
+        stack_detour=detour,
+        mongo_shards=(),
+        redis_urls=(),
+        amqp_url="",
+        jwt_secret="",
+    )
+
+
+class Run:
+    """A run in progress."""
+
+    def __init__(self, options: Options, stack: Stack, console: Console) -> None:
+        self._options = options
+        self._stack = stack
+        self._console = console
+        self._id = f"{options.seed}-{int(time.time()):x}"
+        self._topology = Topology(ladder=LADDER)
+        self._recorder = Recorder(options.directory / "history.jsonl")
+
+    async def main(self) -> bool:
+        """See `run`."""
+        layout = _layout(self._stack)
+        wires = {
+            program.name: program.ports
+            for program in self._stack.plan.programs
+            if program.name in layout.wires
+        }
+        async with Wires(wires, self._stack.settings.stack_detour) as hops:
+            try:
+                self._say("starting the stack …")
+                self._start()
+                breaker = Breaker(self._stack, layout, hops, self._recorder, self._say)
+                await self._live_through(breaker, layout)
+                boxes = await asyncio.to_thread(
+                    shards.read, self._stack.env()["MONGO_SHARDS"].split(), self._id
+                )
+            finally:
+                await asyncio.to_thread(self._stack.down)
+                self._recorder.close()
+        return self._judge(boxes)
+
+    def _start(self) -> None:
+        # In this thread: the kernel ends the stack when the thread that started it ends.
+        self._stack.up(attached=True)
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, highlight=False)
+
+    async def _live_through(self, breaker: Breaker, layout: plan.Layout) -> None:
+        chance = random.Random(self._options.seed)  # noqa: S311  # chance that can be repeated
+        everyone = people(
+            PEOPLE, self._stack.settings.messenger_url, self._token(), self._recorder, self._id, chance
+        )
+        try:
+            await introduce(everyone)
+            self._phase("load")
+            over = asyncio.Event()
+            lives = [asyncio.create_task(person.live(over, PACE)) for person in everyone]
+            await asyncio.sleep(1.0)
+            await breaker.carry_out(
+                plan.make(self._options.seed, self._options.seconds, layout, self._options.only)
+            )
+            await asyncio.sleep(2 * report.QUICK_SECONDS)  # messages by which the last recovery is seen
+            over.set()
+            _, late = await asyncio.wait(lives, timeout=FINISH_SECONDS)
+            if late:
+                self._say(f"{len(late)} people did not finish what they had begun")
+            for life in late:
+                life.cancel()
+            await self._settle()
+            self._phase("settled")
+            await self._last_look(everyone)
+        finally:
+            for device in (device for person in everyone for device in person.devices):
+                await device.leave()
+
+    def _token(self) -> Callable[[str], str]:
+        secret, now = self._stack.env()["JWT_SECRET"], datetime.now(UTC)
+        return lambda user: tokens.issue(user, secret=secret, now=now, ttl=timedelta(hours=12))
+
+    def _phase(self, name: str) -> None:
+        self._recorder.write("phase", name=name, at=self._recorder.now())
+        self._say(f"{self._recorder.now():6.1f} s  {name}")
+
+    # ── the quiet after it ──────────────────────────────────────────────────────────────────────────────────
+
+    async def _settle(self) -> None:
+        """Waits until nothing is on its way any more: outboxes and queues are empty, and stay so."""
+        deadline = time.monotonic() + SETTLE_SECONDS
+        quiet_since = time.monotonic()
+        while time.monotonic() < deadline:
+            if await self._on_its_way():
+                quiet_since = time.monotonic()
+            elif time.monotonic() - quiet_since > QUIET_SECONDS:
+                return
+            await asyncio.sleep(0.5)
+        self._say(f"still on its way after {SETTLE_SECONDS:.0f} s")
+
+    async def _on_its_way(self) -> bool:
+        try:
+            queues = await lengths(self._stack.env()["AMQP_URL"], self._topology)
+            queues.pop(self._topology.name("parked"), None)
+            if any(queues.values()):
+                return True
+            inspector = Inspector(self._stack.env()["MONGO_SHARDS"].split(), "pymongo")
+            try:
+                return any(waiting.count for waiting in await inspector.waiting())
+            finally:
+                await inspector.aclose()
+        except MessengerError:
+            return True
+
+    async def _last_look(self, everyone: list[Person]) -> None:
+        for person in everyone:
+            for device in person.devices:
+                if device.away:
+                    await device.start()
+        await asyncio.gather(*(person.read_for_the_last_time() for person in everyone))
+        await self._settle()
+        await self._events_are_over()
+        await asyncio.gather(*(person.look_afresh(self._recorder) for person in everyone))
+        env = self._stack.env()
+        async with open_parking_lot(env["AMQP_URL"], self._topology) as lot:
+            found = [message_id_of(event) async for body in lot.look() for event in body.events]
+        queues = await lengths(env["AMQP_URL"], self._topology)
+        self._recorder.write("parked", message_ids=[one for one in found if one], queues=queues)
+
+    async def _events_are_over(self) -> None:
+        """Gives devices that are just coming back the time to be brought up to date."""
+        await asyncio.sleep(QUIET_SECONDS)
+
+    # ── the verdict ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def _judge(self, boxes: shards.Mailboxes) -> bool:
+        told = history.read(self._recorder.path)
+        broken = checker.check(told, boxes)
+        numbers, faults = checker.numbers(told, boxes, broken), report.recoveries(told)
+        report.table(self._console, numbers, faults, broken)
+        picture = self._options.directory / "faults.png"
+        report.plot(
+            picture, told, f"seed {self._options.seed}: {numbers['faults']} faults, {len(broken)} broken"
+        )
+        self._say(f"history: {self._recorder.path}, plot: {picture}")
+        print(report.line(self._options.seed, numbers, faults, broken), flush=True)  # noqa: T201  # for programs
+        return not broken
+
+
+def _layout(stack: Stack) -> plan.Layout:
+    programs = stack.plan.programs
+    servers = [program.name for program in programs if program.stage is Stage.SERVERS]
+    services = tuple(program.name for program in programs if program.stage is Stage.SERVICES)
+    return plan.Layout(
+        shards=stack.settings.stack_shards,
+        brokers=tuple(name for name in servers if name.startswith("rabbitmq")),
+        redis=tuple(name for name in servers if name.startswith("redis")),
+        services=services,
+        wires=(*servers, *services),
+    )
