@@ -21,7 +21,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from edge import jsonrpc
+from edge import dev, jsonrpc
 from edge.auth import Authenticator, Identity
 from edge.backlog import Pushed
 from edge.calls import Calls, Lanes
@@ -58,6 +58,7 @@ class HttpApi:
         hub: pushes events.
         openrpc: the OpenRPC document.
         failing: names of the readiness checks that fail now.
+        dev_secret: signs the tokens of those who sign in by a name; empty where nobody may.
     """
 
     def __init__(
@@ -68,12 +69,14 @@ class HttpApi:
         hub: Hub,
         openrpc: Mapping[str, Any],
         failing: Callable[[], Awaitable[list[str]]],
+        dev_secret: str = "",
     ) -> None:
         self._authenticator = authenticator
         self._calls = calls
         self._hub = hub
         self._openrpc = _encode(openrpc)
         self._failing = failing
+        self._dev_secret = dev_secret
         self._going_away = asyncio.Event()
 
     def app(self) -> ASGIApp:
@@ -85,6 +88,7 @@ class HttpApi:
             Route("/openrpc.json", self._document),
             Route("/healthz", self._alive),
             Route("/readyz", self._ready),
+            dev.token_route(self._dev_secret),
             Mount("/", StaticFiles(directory=Path(__file__).parent / "web", html=True)),
         ]
         return Starlette(routes=routes, middleware=[Middleware(_SecurityHeaders)])

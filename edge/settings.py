@@ -19,6 +19,9 @@ class Settings(CommonSettings, RedisSettings):
     jwt_jwks: str = Field(
         default="", description="JWKS of RS256/ES256/EdDSA tokens: a file's path or an https URL."
     )
+    dev_sign_in: bool = Field(
+        default=False, description="Whoever asks gets anybody's token (POST /dev/token). Never on a cluster."
+    )
     connect_seconds: float = Field(
         default=10.0, gt=0, description="How long a socket may stay unauthenticated."
     )
@@ -50,4 +53,6 @@ class Settings(CommonSettings, RedisSettings):
             raise ValueError("set JWT_SECRET or JWT_JWKS; without one nobody can sign in")
         if self.jwt_secret and len(self.jwt_secret.encode()) < 32:  # RFC 7518, 3.2
             raise ValueError("JWT_SECRET must have at least 32 bytes (RFC 7518, section 3.2)")
+        if self.dev_sign_in and not self.jwt_secret:
+            raise ValueError("DEV_SIGN_IN needs JWT_SECRET, which signs the tokens")
         return self

@@ -70,7 +70,14 @@ async def wire(settings: Settings, app: App) -> None:
     authenticator = Authenticator(secret=settings.jwt_secret, jwks=settings.jwt_jwks)
 
     gateway = Gateway(settings, authenticator=authenticator, calls=calls, hub=hub)
-    api = HttpApi(authenticator=authenticator, calls=calls, hub=hub, openrpc=openrpc, failing=app.failing)
+    api = HttpApi(
+        authenticator=authenticator,
+        calls=calls,
+        hub=hub,
+        openrpc=openrpc,
+        failing=app.failing,
+        dev_secret=settings.jwt_secret if settings.dev_sign_in else "",
+    )
     server = HttpServer(api.app(), settings.http_listen, grace=settings.drain_seconds)
 
     app.check("redis", bus.ping)

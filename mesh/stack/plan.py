@@ -312,6 +312,7 @@ def _edge(settings: StackSettings, binaries: Binaries, number: int) -> Program:
             "LISTEN": f"{LOOPBACK}:{grpc}",
             "WS_LISTEN": f"{LOOPBACK}:{websocket}",
             "HTTP_LISTEN": f"{LOOPBACK}:{http}",
+            "DEV_SIGN_IN": "true",
         },
     )
 
