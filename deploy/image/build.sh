@@ -7,12 +7,12 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore
 
-# install PYTHON PART…: what requirements.lock says of these parts, by hash, and nothing that must be compiled.
+# install PYTHON --[no-]compile PART…: what requirements.lock says of these parts, by hash, as ready-made wheels.
 install() {
-    local python=$1 list=$tools.txt
-    shift
+    local python=$1 bytecode=$2 list=$tools.txt
+    shift 2
     python3 deploy/image/locked.py "$@" >"$list"
-    "$tools/bin/python" -m pip --python "$python" install -q --require-hashes --only-binary :all: -r "$list"
+    "$tools/bin/python" -m pip --python "$python" install -q "$bytecode" --require-hashes --only-binary :all: -r "$list"
 }
 
 libraries() {
@@ -20,8 +20,8 @@ libraries() {
     read -ra parts <<<"$2"
     python3 -m venv "$tools"
     python3 -m venv --without-pip "$destination"
-    install "$tools/bin/python" build
-    install "$destination/bin/python" "${parts[@]}"
+    install "$tools/bin/python" --no-compile build
+    install "$destination/bin/python" --compile "${parts[@]}"
 }
 
 project() {
