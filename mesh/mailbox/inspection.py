@@ -40,7 +40,7 @@ class Waiting:
 
     Attributes:
         shard: which shard.
-        kind: `message` or the name of a chat's mark.
+        kind: `message`, `edit`, `removal` or the name of a chat's mark.
         count: how many.
         oldest: since when the oldest waits; None for none.
     """
@@ -127,8 +127,14 @@ async def _hurry(shard: Shard) -> None:
 
 def _marked(shard: Shard) -> list[tuple[AsyncCollection[Document], str]]:
     """Every collection and mark that a shard's outbox is made of."""
-    return [(shard.messages, "outbox"), *((shard.chats, mark) for mark in documents.MARKS.values())]
+    of_messages = ["outbox", *documents.CHANGE_MARKS]
+    return [
+        *((shard.messages, mark) for mark in of_messages),
+        *((shard.chats, mark) for mark in documents.MARKS.values()),
+    ]
 
 
 MINUTE_MS = 60_000
-_KINDS = {"outbox": OutboxKind.MESSAGE.value} | {mark: kind.value for kind, mark in documents.MARKS.items()}
+_KINDS = (
+    {"outbox": OutboxKind.MESSAGE.value, documents.EDIT_MARK: "edit", documents.REMOVAL_MARK: "removal"}
+) | {mark: kind.value for kind, mark in documents.MARKS.items()}
