@@ -2,7 +2,7 @@
 
 The mapping is ProtoJSON with the proto's field names; fields without presence are always written. msgspec
 does the reading (types and unknown fields), protovalidate the limits. protobuf's own json_format is some four
-to ten times slower (`python -m bench.transcode` measures both).
+to ten times slower (`python -m bench transcode` measures both).
 Source: https://protobuf.dev/programming-guides/json/
 """
 

@@ -1,0 +1,86 @@
+"""Users of the load generator: their sessions, the calls that prepare a scenario, and what they write."""
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from bench.rig import Address
+from bench.sockets import Kind, Socket, call, kind_of, number_of
+
+T = TypeVar("T")
+
+AT_ONCE = 64
+"""Users that are prepared side by side."""
+
+CALL_S = 30.0
+
+# Real messages are short and seldom alike; the words are the NATO alphabet's.
+WORDS = (
+    "alfa", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel", "india",
+    "juliett", "kilo", "lima", "mike", "november", "oscar", "papa", "quebec", "romeo",
+    "sierra", "tango", "uniform", "victor", "whiskey", "xray", "yankee", "zulu",
+)  # fmt: skip
+
+
+def text_of(number: int) -> str:
+    """A short text that tells its number: `#17 kilo mike oscar`."""
+    words = (WORDS[number * step % len(WORDS)] for step in (1, 7, 11))
+    return f"#{number} {' '.join(words)}"
+
+
+class Person:
+    """A user with one session.
+
+    Args:
+        user_id: a user of its own.
+
+    Attributes:
+        socket: for those who count every frame.
+        session: the result of session.connect.
+    """
+
+    def __init__(self, user_id: str) -> None:
+        self.user_id = user_id
+        self.socket = Socket(self._take)
+        self.session: dict[str, Any] = {}
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, asyncio.Future[bytes]] = {}
+
+    async def connect(self, address: Address, which: int, source: str) -> None:
+        """Opens a session at the address's port number `which`."""
+        await self.socket.open("127.0.0.1", address.ports[which % len(address.ports)], source)
+        self.session = await self.call("session.connect", token=address.token(self.user_id))
+
+    async def call(self, method: str, **params: Any) -> Any:
+        """The result of a call.
+
+        Raises:
+            RuntimeError: it was answered with an error.
+        """
+        number = next(self._numbers)
+        answer = self._waiting[number] = asyncio.get_running_loop().create_future()
+        self.socket.send(call(method, msgspec.json.encode(params).decode(), number))
+        text = await asyncio.wait_for(answer, CALL_S)
+        if kind_of(text) is Kind.ERROR:
+            raise RuntimeError(f"{method}: {text.decode()}")
+        return msgspec.json.decode(text)["result"]
+
+    def _take(self, text: bytes) -> None:
+        if kind_of(text) is not Kind.NOTIFICATION:
+            self._waiting.pop(number_of(text)).set_result(text)
+
+
+async def side_by_side(
+    work: Callable[..., Awaitable[T]], arguments: Iterable[Sequence[Any]], at_once: int = AT_ONCE
+) -> list[T]:
+    """Does the work once for each arguments, some at once; its results in order."""
+    slots = asyncio.Semaphore(at_once)
+
+    async def one(of_one: Sequence[Any]) -> T:
+        async with slots:
+            return await work(*of_one)
+
+    return await asyncio.gather(*(one(of_one) for of_one in arguments))

@@ -1,0 +1,132 @@
+"""A stack for one scenario, with limits that no load generator reaches; it is gone afterwards."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+
+from bench.accounts import Accounts
+from mesh import tokens
+from mesh.stack import Stack, StackSettings, binaries, ports, ready
+from mesh.stack import plan as table
+
+PLENTY = "1000000"
+# The generator is few people who write much: what limits one person would measure the limiter.
+ENVIRONMENT = {
+    "LIMIT_RATE": PLENTY,
+    "LIMIT_BURST": PLENTY,
+    "LIMIT_CONCURRENT": PLENTY,
+    "CALLS_PER_EDGE": PLENTY,
+    "FLOOD_MESSAGES": PLENTY,
+    "FLOOD_PEERS": PLENTY,
+    "DUPLICATE_RECEIVERS": PLENTY,
+    "LOG_LEVEL": "WARNING",
+}
+MAX_EDGES = (ports.BLOCK - 1 - table.EDGE_PORT) // table.EDGE_STRIDE
+TOKEN_TTL = timedelta(hours=6)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edge:
+    """An edge process of the rig, and where its WebSocket listens."""
+
+    name: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where clients of a scenario connect, and what signs their tokens."""
+
+    ports: tuple[int, ...]
+    secret: str
+
+    def token(self, user_id: str) -> str:
+        """A good token."""
+        return tokens.issue(user_id, secret=self.secret, now=datetime.now(UTC), ttl=TOKEN_TTL)
+
+
+class Rig(Stack):
+    """The stack, with as many edges as wanted.
+
+    Args:
+        settings: as for every stack.
+        edge_count: edge processes, 2..MAX_EDGES; NGINX stands before the first two.
+    """
+
+    def __init__(self, settings: StackSettings, edge_count: int) -> None:
+        super().__init__(settings)
+        self._edge_count = edge_count
+
+    @cached_property
+    def plan(self) -> table.Plan:
+        """The stack's own table with further edges."""
+        made = table.make(self.settings, binaries.find(self.settings), self.settings.secret())
+        [first] = [program for program in made.programs if program.name == "edge-1"]
+        further = [self._edge(first, number) for number in range(table.EDGES, self._edge_count)]
+        programs = sorted((*made.programs, *further), key=lambda program: program.stage)
+        return replace(made, programs=tuple(programs))
+
+    def _edge(self, like: table.Program, number: int) -> table.Program:
+        grpc, websocket, http = (port + number * table.EDGE_STRIDE for port in like.ports)
+        env = {
+            "LISTEN": f"{table.LOOPBACK}:{grpc}",
+            "WS_LISTEN": f"{table.LOOPBACK}:{websocket}",
+            "HTTP_LISTEN": f"{table.LOOPBACK}:{http}",
+        }
+        check = ready.HttpOk(port=http, path="/readyz")
+        return replace(like, name=f"edge-{number + 1}", ports=(grpc, websocket, http), env=env, check=check)
+
+    @property
+    def edges(self) -> list[Edge]:
+        """The edge processes."""
+        programs = [program for program in self.plan.programs if program.name.startswith("edge-")]
+        return [Edge(name=program.name, port=program.ports[1]) for program in programs]
+
+    @property
+    def front(self) -> Address:
+        """NGINX, as clients know it."""
+        return Address(ports=(self.settings.messenger_port,), secret=self.settings.secret())
+
+    @property
+    def behind(self) -> Address:
+        """The edges themselves."""
+        return Address(ports=tuple(edge.port for edge in self.edges), secret=self.settings.secret())
+
+    def accounts(self) -> Accounts:
+        """What its processes use."""
+        return Accounts(self)
+
+
+@contextmanager
+def rig(*, shards: int, edges: int = table.EDGES) -> Iterator[Rig]:
+    """A running rig in a directory of its own, on free ports or on those of STACK_PORT_BASE.
+
+    Args:
+        shards: MongoDB replica sets.
+        edges: edge processes.
+    """
+    with ExitStack() as leave:
+        directory = leave.enter_context(
+            tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True)
+        )
+        named = os.environ.get("STACK_PORT_BASE")
+        if not named:
+            block = ports.reserve_block()
+            leave.enter_context(block.guard)
+        base = int(named) if named else block.base
+        settings = StackSettings(
+            stack_dir=Path(directory),
+            stack_port_base=base,
+            messenger_port=int(os.environ.get("MESSENGER_PORT", base + ports.BLOCK - 2)),
+            stack_shards=shards,
+        )
+        os.environ.update(ENVIRONMENT)
+        running = Rig(settings, edges)
+        leave.callback(running.down)
+        running.up(attached=True)
+        yield running

@@ -1,0 +1,1 @@
+"""One module a scenario: its drivers, which run in the generator's processes, and its figures."""
