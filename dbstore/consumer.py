@@ -10,7 +10,7 @@ import structlog
 
 from dbstore import rules
 from dbstore.rules import Published
-from mesh.amqp import DONE, Outcome, Park, Received, Retry
+from mesh.amqp import DONE, Outcome, Park, Received, retry_of
 from mesh.bus import Bus
 from mesh.errors import InvalidArgument, MessengerError, NotFound
 from mesh.mailbox.model import Appended
@@ -181,11 +181,11 @@ class EventHandler:
         outcomes = [_outcome(plan) if isinstance(plan, Exception) else DONE for plan in plans]
         for (index, _), error in zip(flat, errors, strict=True):
             if error is not None:
-                outcomes[index] = Retry(error.detail)
+                outcomes[index] = retry_of(error)
         return outcomes
 
 
 def _outcome(error: Exception) -> Outcome:
     if isinstance(error, InvalidArgument):
         return Park(error.detail)
-    return Retry(error.detail if isinstance(error, MessengerError) else type(error).__name__)
+    return retry_of(error)

@@ -1,6 +1,6 @@
 """Queues between the services, on RabbitMQ: topology, publisher, consumer. The events' meaning is others'."""
 
-from mesh.amqp.consumer import Consumer, Handler
+from mesh.amqp.consumer import Consumer, Handler, retry_of
 from mesh.amqp.delivery import DONE, Delivery, Done, Outcome, Park, Received, Retry
 from mesh.amqp.publisher import Publisher
 from mesh.amqp.topology import CHECKED, MESSAGES, PARKED, RETRY, Topology
@@ -21,4 +21,5 @@ __all__ = [
     "Received",
     "Retry",
     "Topology",
+    "retry_of",
 ]

@@ -29,7 +29,7 @@ from mesh.amqp.delivery import (
 from mesh.amqp.link import Link, translated
 from mesh.amqp.publisher import Publisher
 from mesh.amqp.topology import PARKED, Topology
-from mesh.errors import Internal, MessengerError, Unavailable
+from mesh.errors import DeadlineExceeded, Internal, MessengerError, Unavailable
 from messenger.events.v1.queue_pb2 import Event
 
 log = structlog.get_logger()
@@ -197,11 +197,11 @@ class Consumer:
             return await self._call(received)
         except (MessengerError, TimeoutError) as error:
             log.warning("events failed", queue=self._name, events=len(received), cause=_cause(error))
-            return [Retry(_cause(error))] * len(received)
+            return [retry_of(error)] * len(received)
         except Exception as error:
             log.exception("handler failed", queue=self._name, events=len(received))
             if len(received) == 1:
-                return [Retry(_cause(error))]
+                return [retry_of(error)]
         # One bad event must not take the others up the ladder with it.
         return [await self._handle_alone(one) for one in received]
 
@@ -209,7 +209,7 @@ class Consumer:
         try:
             return (await self._call([received]))[0]
         except Exception as error:  # told already, with the whole batch
-            return Retry(_cause(error))
+            return retry_of(error)
 
     async def _call(self, received: Sequence[Received]) -> Sequence[Outcome]:
         if not received:
@@ -244,6 +244,11 @@ class Consumer:
         with contextlib.suppress(Unavailable), translated():
             async with asyncio.timeout(ANSWER_TIMEOUT):
                 await answer
+
+
+def retry_of(error: Exception) -> Retry:
+    """The retry that an error asks for; a part that is away is an outage, however long it stays away."""
+    return Retry(_cause(error), outage=isinstance(error, Unavailable | DeadlineExceeded))
 
 
 def _cause(error: Exception) -> str:

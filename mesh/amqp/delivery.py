@@ -51,9 +51,16 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """The event should come again after a pause."""
+    """The event should come again after a pause.
+
+    Attributes:
+        cause: why, for operators.
+        outage: a part is away, which is not the event's fault: it comes again for as long as that lasts, and
+            is not parked for it.
+    """
 
     cause: str
+    outage: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +136,8 @@ def plan(
             groups.setdefault(outcome, []).append(event)
     return [
         _park(delivery, tuple(group), outcome.cause)
-        if isinstance(outcome, Park) or not topology.rung(delivery.attempt)
-        else _retry(delivery, tuple(group), outcome.cause, topology)
+        if isinstance(outcome, Park) or not topology.rung(delivery.attempt, outage=outcome.outage)
+        else _retry(delivery, tuple(group), outcome, topology)
         for outcome, group in groups.items()
         if not isinstance(outcome, Done)
     ]
@@ -141,10 +148,13 @@ def _park(delivery: Delivery, events: tuple[Event, ...], cause: str) -> Republis
     return Republish(exchange=PARKED, routing_key="", events=events, headers=headers)
 
 
-def _retry(delivery: Delivery, events: tuple[Event, ...], cause: str, topology: Topology) -> Republish:
-    headers = headers_of(delivery, attempt=delivery.attempt + 1, cause=cause)
+def _retry(delivery: Delivery, events: tuple[Event, ...], outcome: Retry, topology: Topology) -> Republish:
+    attempt = topology.attempt_after(delivery.attempt, outage=outcome.outage)
     return Republish(
-        exchange=RETRY, routing_key=topology.rung(delivery.attempt), events=events, headers=headers
+        exchange=RETRY,
+        routing_key=topology.rung(delivery.attempt, outage=outcome.outage),
+        events=events,
+        headers=headers_of(delivery, attempt=attempt, cause=outcome.cause),
     )
 
 

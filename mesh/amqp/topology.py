@@ -58,11 +58,18 @@ class Topology:
         """The broker's name for an exchange or a queue."""
         return self.prefix + base
 
-    def rung(self, attempt: int) -> str:
-        """Routing key of the rung after the given attempt (1, 2 …) failed; "" when it was the last."""
-        if attempt >= self.max_attempts:
+    def rung(self, attempt: int, *, outage: bool = False) -> str:
+        """Routing key of the rung after the given attempt (1, 2 …) failed; "" when it was the last.
+
+        In an outage there is no last one.
+        """
+        if attempt >= self.max_attempts and not outage:
             return ""
         return _key(self.ladder[min(attempt, len(self.ladder)) - 1])
+
+    def attempt_after(self, attempt: int, *, outage: bool = False) -> int:
+        """The number of the next attempt; an outage uses up none beyond those that lead to the top rung."""
+        return max(attempt, min(attempt + 1, len(self.ladder))) if outage else attempt + 1
 
     def exchanges(self) -> dict[str, str]:
         """Exchange names and their types."""

@@ -24,6 +24,25 @@ def test_rungs() -> None:
     assert [TOPOLOGY.rung(attempt) for attempt in range(1, 12)] == ["1s", "10s", *["60s"] * 7, "", ""]
 
 
+def test_an_outage_is_nobodys_fault() -> None:
+    """However long a part is away, its events stay on the top rung, and keep their attempts for later."""
+    attempt, pauses = 1, []
+    for _ in range(100):
+        (step,) = plan(Delivery(attempt=attempt), events(1), [Retry("down", outage=True)], TOPOLOGY)
+        assert step.exchange == RETRY
+        pauses.append(step.routing_key)
+        attempt = int(step.headers["attempt"])
+    assert pauses == ["1s", "10s", *["60s"] * 98]
+    (step,) = plan(Delivery(attempt=attempt), events(1), [Retry("odd")], TOPOLOGY)
+    assert (step.exchange, step.headers["attempt"]) == (RETRY, 4)
+
+
+def test_an_outage_at_the_last_attempt_does_not_park() -> None:
+    """An event that was odd nine times and now meets an outage waits for its last attempt."""
+    (step,) = plan(Delivery(attempt=10), events(1), [Retry("down", outage=True)], TOPOLOGY)
+    assert (step.exchange, step.routing_key, step.headers["attempt"]) == (RETRY, "60s", 10)
+
+
 @given(outcomes, st.integers(1, 12))
 def test_every_event_goes_exactly_one_way(given_outcomes: list[Outcome], attempt: int) -> None:
     """Each event but a done one is published once: up the ladder while attempts are left, else parked."""
