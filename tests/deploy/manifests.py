@@ -40,6 +40,9 @@ class Pod:
         return {port["name"]: port["containerPort"] for port in self.container.get("ports", [])}
 
 
+STRANGER = Pod(name="stranger", labels={}, spec={})
+
+
 class Manifests:
     """What one overlay applies."""
 
@@ -76,6 +79,21 @@ class Manifests:
             if _passes(policies, "Egress", source, target, port)
             and _passes(policies, "Ingress", target, source, port)
         }
+
+    def open_to_strangers(self) -> set[tuple[str, int]]:
+        """The ports that any pod of the cluster may reach, also of another namespace."""
+        policies = self.all("NetworkPolicy")
+        return {
+            (pod.name, port)
+            for pod in self.pods().values()
+            for port in pod.ports.values()
+            if _passes(policies, "Ingress", pod, STRANGER, port)
+        }
+
+    def may_call_anybody(self) -> set[str]:
+        """The pods that may open any connection."""
+        policies = self.all("NetworkPolicy")
+        return {name for name, pod in self.pods().items() if _passes(policies, "Egress", pod, STRANGER, 443)}
 
 
 def parse(text: str) -> Manifests:

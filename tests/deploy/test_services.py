@@ -115,6 +115,14 @@ def test_network_policies_are_the_edges_of_the_mesh(overlay: Overlay, name: str)
     assert manifests.edges() == expected_edges(manifests)
 
 
+@every_overlay
+def test_nothing_is_open(overlay: Overlay, name: str) -> None:
+    """Strangers reach nobody but the front, and nobody reaches strangers."""
+    manifests = overlay(name)
+    assert manifests.open_to_strangers() == ({("front", 8000)} if "front" in manifests.pods() else set())
+    assert not manifests.may_call_anybody()
+
+
 @pytest.mark.parametrize("name", ["dev", "prod"])
 @every_service
 def test_clients_of_servers_say_so(overlay: Overlay, name: str, service: str) -> None:
