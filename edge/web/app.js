@@ -1,15 +1,20 @@
-/** The page: signs in, follows the address bar, and draws the model. Rules are in store.js, the protocol in messenger.js. */
+/** The page: puts the parts together, follows the address bar, and draws the model. Rules are in store.js, the protocol in messenger.js. */
 
 import { ChatListView, avatar } from './chat-list.js';
 import { ConversationView } from './conversation.js';
+import { ask, newChatDialog, notice } from './dialogs.js';
+import { nameOf } from './format.js';
+import { menuIsOpen } from './menu.js';
 import { Messenger, subject } from './messenger.js';
 import { Model } from './model.js';
-import { totalUnread } from './store.js';
+import { FindBar, SearchView } from './search.js';
+import { totalUnread } from './selectors.js';
+import { SignIn } from './sign-in.js';
+import { StatusLine } from './status.js';
 
-const STATUS_DELAY_MS = 1_200; // a connection that is back sooner was never worth a word
-const TOO_MANY_SESSIONS = 4503;
+const WATCH_MS = 4 * 60_000; // the server tells of people for five minutes
+const MINUTE_MS = 60_000; // how often times like "5 minutes ago" are drawn anew
 const SIGNED_OUT = { 4501: 'This token was not accepted.', 4502: 'The token has expired. Sign in with a new one.' };
-const MISSING = { profiles: 'names and pictures', items: 'items', presence: 'who is online' };
 
 const byId = (id) => document.getElementById(id);
 
@@ -17,30 +22,37 @@ let messenger = null;
 let model = null;
 let openId = '';
 let scheduled = false;
-let statusTimer = 0;
 
+const signIn = new SignIn(start);
+const status = new StatusLine({ connect: () => messenger.connect().catch(({ reason }) => reason) });
 const list = new ChatListView({ loadMore: () => model.loadMoreChats() });
+const find = (query, chatId, cursor) => model.search(query, chatId, cursor);
+const search = new SearchView({ find, render: schedule });
+const findBar = new FindBar({ find, jump, closed: () => conversation.focus() });
 const conversation = new ConversationView({
-  send: (chatId, text) => model.send(chatId, text),
-  draft: (chatId, text) => model.draft(chatId, text),
+  send: (chatId, text) => model.outgoing.send(chatId, text),
+  edit: (message, text) => model.outgoing.edit(message, text).catch(complain('The message was not changed')),
+  remove,
+  draft: (chatId, text) => model.outgoing.draft(chatId, text),
   older: (chatId) => model.failures.has(chatId) || model.loadOlder(chatId),
-  retry: (id) => model.retry(id),
-  discard: (id) => model.discard(id),
+  newer: (chatId) => model.failures.has(chatId) || model.loadNewer(chatId),
+  newest: (chatId) => model.showNewest(chatId),
+  retry: (id) => model.outgoing.retry(id),
+  discard: (id) => model.outgoing.discard(id),
   reload: () => model.retryLoading(),
+  setBlocked,
   seen: () => markSeen(),
 });
 
-// --- signing in ------------------------------------------------------------------------------------------------------
+// --- signing in and out ----------------------------------------------------------------------------------------------
 
-function signIn(token) {
-  if (!subject(token)) return signOut('This is not a token: three parts of text, joined by dots, are expected.');
-  messenger?.close();
-  sessionStorage.setItem('token', token);
-  messenger = new Messenger({ token });
-  model = new Model({ messenger, me: subject(token), storage: sessionStorage, changed: schedule });
-  byId('my-name').textContent = subject(token);
-  byId('my-avatar').replaceChildren(avatar({ user_id: subject(token) }));
-  byId('sign-in').hidden = true;
+function start(token) {
+  const me = subject(token);
+  model?.stop();
+  messenger = new Messenger({ token, refresh: () => signIn.refresh() });
+  model = new Model({ messenger, me, storage: sessionStorage, changed: schedule });
+  byId('my-name').textContent = me;
+  byId('my-avatar').replaceChildren(avatar({ user_id: me }));
   byId('messenger').hidden = false;
   openId = '';
   follow();
@@ -48,26 +60,20 @@ function signIn(token) {
   render();
 }
 
-function signOut(why = '') {
-  messenger?.close();
+function signOut(why) {
+  model?.stop();
   messenger = model = null;
-  sessionStorage.removeItem('token');
+  openId = '';
+  history.replaceState(null, '', location.pathname);
+  search.clear();
   byId('messenger').hidden = true;
-  byId('sign-in').hidden = false;
-  byId('sign-in-error').textContent = why;
   document.title = 'Messenger';
-  byId('token').focus();
+  signIn.show(why);
 }
 
-byId('sign-in').onsubmit = (event) => {
-  event.preventDefault();
-  const token = byId('token').value.trim();
-  byId('token').value = '';
-  signIn(token);
-};
 byId('sign-out').onclick = () => signOut();
 
-// --- the address: #token=… signs in, #chat=… opens ---------------------------------------------------------------------
+// --- the address: #token=… signs in, #chat=…&message=… opens ------------------------------------------------------------
 
 function follow() {
   const address = new URLSearchParams(location.hash.slice(1));
@@ -75,23 +81,61 @@ function follow() {
   if (token !== null) {
     address.delete('token'); // it must not stay where it can be read or shared
     history.replaceState(null, '', location.pathname + (address.size ? `#${address}` : ''));
-    return signIn(token.trim());
+    return signIn.accept(token.trim());
   }
-  if (model) show(address.get('chat') ?? '');
+  const [chatId, messageId] = [address.get('chat') ?? '', address.get('message') ?? ''];
+  if (messageId) history.replaceState(null, '', `${location.pathname}#chat=${chatId}`); // so that it can be chosen again
+  if (model && messageId) jump(chatId, messageId);
+  else if (model) show(chatId);
 }
 
-function show(chatId) {
+function show(chatId, messageId = '') {
   const previous = openId;
   openId = chatId;
   byId('messenger').dataset.view = chatId ? 'chat' : 'list';
-  if (chatId !== previous || !chatId) conversation.open(chatId, model.state);
-  model.show(chatId);
+  if (chatId !== previous || !chatId) {
+    conversation.open(chatId, model.state, messageId);
+    findBar.close();
+  }
+  if (!messageId) model.show(chatId);
   render();
-  if (chatId && !matchMedia('(pointer: coarse)').matches) conversation.focus();
+  if (chatId && !matchMedia('(pointer: coarse)').matches && byId('find-bar').hidden) conversation.focus();
   if (!chatId && previous) list.focus(previous);
 }
 
+/** Opens a chat at a message. */
+async function jump(chatId, messageId) {
+  const moved = openId !== chatId;
+  const loaded = model.showMessage(chatId, messageId);
+  if (moved) show(chatId, messageId);
+  await loaded;
+  await model.show(chatId);
+  if (openId === chatId && model.state.chats[chatId]) conversation.jump(messageId);
+}
+
 addEventListener('hashchange', follow);
+newChatDialog(async (peerId, itemId) => { location.hash = `chat=${await model.open(peerId, itemId)}`; });
+byId('find-open').onclick = () => findBar.open(openId);
+
+// --- what cannot be taken back ---------------------------------------------------------------------------------------
+
+async function remove(message) {
+  const own = message.sender_id === model.state.me;
+  const answer = await ask('Delete this message?', 'It cannot be brought back.', [
+    { label: 'For me', value: 'me', danger: true },
+    ...(own ? [{ label: 'For everyone', value: 'all', danger: true }] : []),
+  ]);
+  if (answer) model.outgoing.delete(message, answer === 'all').catch(complain('The message was not deleted'));
+}
+
+async function setBlocked(peer, blocked) {
+  const [title, text] = [`Block ${nameOf(peer)}?`, 'You will not get messages from each other, nor see who is online.'];
+  const sure = !blocked || await ask(title, text, [{ label: 'Block', value: 'block', danger: true }]);
+  const what = blocked ? 'The person was not blocked' : 'The person was not unblocked';
+  if (sure) await model.setBlocked(peer.user_id, blocked).catch(complain(what));
+}
+
+const complain = (what) => ({ message }) => notice(`${what}: ${message}`);
 
 // --- drawing ---------------------------------------------------------------------------------------------------------
 
@@ -109,40 +153,14 @@ function render() {
   if (!model) return;
   const { state, connection, failures } = model;
   if (connection.name === 'closed' && SIGNED_OUT[connection.code]) return void signOut(SIGNED_OUT[connection.code]);
-  list.render(state, openId, failures.get('chats'));
-  conversation.render(state, { attended: attended(), failure: failures.get(openId) ?? failures.get(`chat ${openId}`) });
-  renderStatus(state, connection);
+  const online = connection.name === 'online';
+  list.render(state, { openId, online, failure: failures.get('chats') });
+  search.render(state);
+  conversation.render(state, { attended: attended(), online, failure: failures.get(openId) ?? failures.get(`chat ${openId}`) });
+  status.render(state, connection);
   const count = totalUnread(state);
   document.title = count ? `(${count}) Messenger` : 'Messenger';
   markSeen();
-}
-
-function renderStatus(state, connection) {
-  clearTimeout(statusTimer);
-  const line = statusLine(state, connection);
-  const write = () => {
-    if (byId('status').textContent === line.join('')) return;
-    byId('status').replaceChildren(line[0], ...(line[1] ? [againButton(line[1])] : []));
-  };
-  if (connection.name === 'online' || !navigator.onLine || byId('status').textContent) write();
-  else statusTimer = setTimeout(write, STATUS_DELAY_MS);
-}
-
-/** [text, label of a button that connects again?] */
-function statusLine({ degraded }, { name, code, reason, transport }) {
-  if (name === 'closed' && code === TOO_MANY_SESSIONS) return ['You are signed in in too many windows. ', 'Use this one'];
-  if (name === 'closed') return [`The connection was refused${reason ? `: ${reason}` : ''}. `, 'Try again'];
-  if (!navigator.onLine) return ['You are offline. What you write is sent when you are back.'];
-  if (name !== 'online') return ['Connecting…'];
-  if (degraded.length) return [`At the moment without ${degraded.map((part) => MISSING[part] ?? part).join(', ')}.`];
-  return [transport === 'http' ? 'Connected without WebSocket: messages may take a little longer.' : ''];
-}
-
-function againButton(label) {
-  const button = document.createElement('button');
-  button.textContent = label;
-  button.onclick = () => messenger.connect().catch(({ reason }) => reason);
-  return button;
 }
 
 // --- reading ---------------------------------------------------------------------------------------------------------
@@ -159,44 +177,17 @@ addEventListener('focus', schedule);
 document.addEventListener('visibilitychange', () => {
   if (document.visibilityState !== 'visible') return;
   messenger?.wake();
+  model?.watchPeople();
   schedule();
 });
 addEventListener('online', () => (messenger?.wake(), schedule()));
-addEventListener('offline', schedule);
-
-// --- a new chat ------------------------------------------------------------------------------------------------------
-
-const dialog = byId('new-chat-dialog');
-
-byId('new-chat').onclick = () => {
-  byId('new-chat-error').textContent = '';
-  dialog.showModal();
-};
-byId('new-chat-cancel').onclick = () => dialog.close();
-
-dialog.querySelector('form').onsubmit = async (event) => {
-  event.preventDefault();
-  const submit = dialog.querySelector('[type=submit]');
-  submit.disabled = true;
-  try {
-    const chatId = await model.open(byId('peer-id').value.trim(), byId('item-id').value.trim());
-    dialog.close();
-    event.target.reset();
-    location.hash = `chat=${chatId}`;
-  } catch (error) {
-    byId('new-chat-error').textContent = error.message;
-  } finally {
-    submit.disabled = false;
-  }
-};
+addEventListener('offline', () => (messenger?.wake(), schedule()));
+setInterval(() => document.visibilityState === 'visible' && model?.watchPeople(), WATCH_MS);
+setInterval(schedule, MINUTE_MS);
 
 addEventListener('keydown', (event) => {
-  if (event.key === 'Escape' && openId && !dialog.open) location.hash = '';
+  if (event.key === 'Escape' && openId && !menuIsOpen() && !document.querySelector('dialog[open]')) location.hash = '';
 });
 
 follow();
-if (!model) {
-  const token = sessionStorage.getItem('token');
-  if (token) signIn(token);
-  else signOut();
-}
+if (!model) signIn.resume();

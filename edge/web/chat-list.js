@@ -1,8 +1,8 @@
-/** The list of chats: who, what was said last, when, how much is unread. */
+/** The list of chats: who, whether they are there, what was said last, when, how much is unread. */
 
 import { h, reconcile } from './dom.js';
 import { hue, initials, nameOf, when } from './format.js';
-import { chatList, unread } from './store.js';
+import { chatList, unread } from './selectors.js';
 
 const LOAD_AHEAD_PX = 300;
 
@@ -21,9 +21,10 @@ export class ChatListView {
     this.#list.addEventListener('keydown', (event) => this.#moveFocus(event));
   }
 
-  render(state, openId, failure) {
+  /** `online`: what is known of people's presence is true. */
+  render(state, { openId, failure, online }) {
     const now = new Date();
-    const rows = chatList(state).map((chat) => ({ key: chat.chat_id, ...describe(state, chat, now), open: chat.chat_id === openId }));
+    const rows = chatList(state).map((chat) => ({ key: chat.chat_id, ...describe(state, chat, now, online), open: chat.chat_id === openId }));
     reconcile(this.#list, this.#drawn, rows, JSON.stringify, draw);
     this.#empty.hidden = rows.length > 0 || (state.nextCursor === null && !failure);
     this.#empty.textContent = failure ? `The chats could not be loaded: ${failure.message}` : 'No chats yet. Start one with the plus above.';
@@ -44,15 +45,18 @@ export class ChatListView {
 }
 
 /** The chat's preview as plain values, so that a row is drawn again only when one of them changed. */
-function describe(state, chat, now) {
+function describe(state, chat, now, online) {
   const last = chat.last_message;
   const draft = state.drafts[chat.chat_id];
+  const typing = Boolean(state.typing[chat.chat_id]);
+  const said = last?.deleted ? 'Deleted message' : last?.text;
   return {
     peer: chat.peer,
     item: chat.item?.title ?? '',
-    lead: draft ? 'Draft: ' : last?.sender_id === state.me ? 'You: ' : '',
-    text: draft ?? last?.text ?? 'No messages yet',
-    draft: Boolean(draft),
+    here: Boolean(online && state.presence[chat.peer.user_id]?.online),
+    lead: typing ? '' : draft ? 'Draft: ' : last?.sender_id === state.me ? 'You: ' : '',
+    text: typing ? 'typing…' : draft ?? said ?? 'No messages yet',
+    tone: typing ? 'typing' : draft ? 'draft' : '',
     at: last?.created_at ?? chat.updated_at ?? '',
     time: when(new Date(last?.created_at ?? chat.updated_at), now),
     unread: unread(state, chat.chat_id),
@@ -62,8 +66,7 @@ function describe(state, chat, now) {
 function draw(row, old) {
   const element = old ?? h('li');
   const count = row.unread > 99 ? '99+' : String(row.unread);
-  const preview = h('span', { class: 'preview', dir: 'auto' },
-    h('span', { class: row.draft ? 'lead draft' : 'lead' }, row.lead), row.text);
+  const preview = h('span', { class: `preview ${row.tone}`, dir: 'auto' }, h('span', { class: 'lead' }, row.lead), row.text);
   const badge = row.unread > 0 && h('span', { class: 'badge' }, count, h('span', { class: 'visually-hidden' }, ' unread'));
   const link = element.querySelector('a') ?? h('a');
   link.href = `#chat=${row.key}`;
@@ -71,7 +74,7 @@ function draw(row, old) {
   if (row.open) link.setAttribute('aria-current', 'true');
   else link.removeAttribute('aria-current');
   link.replaceChildren(
-    avatar(row.peer),
+    avatar(row.peer, row.here),
     h('span', { class: 'name', dir: 'auto' }, nameOf(row.peer), row.item && h('span', { class: 'item' }, row.item)),
     h('time', { datetime: row.at }, row.time),
     preview,
@@ -81,12 +84,13 @@ function draw(row, old) {
   return element;
 }
 
-/** A user's picture over coloured initials, which remain where there is none. */
-export function avatar(peer) {
-  const circle = h('span', { class: 'avatar', 'aria-hidden': 'true' }, initials(nameOf(peer)));
+/** A user's picture over coloured initials, which remain where there is none; `here`: with the mark of who is online. */
+export function avatar(peer, here = false) {
+  const circle = h('span', { class: 'avatar' }, h('span', { class: 'face', 'aria-hidden': 'true' }, initials(nameOf(peer))));
   circle.style.setProperty('--hue', hue(peer.user_id));
   if (/^https:/.test(peer.avatar_url ?? '')) {
-    circle.append(h('img', { src: peer.avatar_url, alt: '', loading: 'lazy', onerror: ({ target }) => target.remove() }));
+    circle.firstChild.append(h('img', { src: peer.avatar_url, alt: '', loading: 'lazy', onerror: ({ target }) => target.remove() }));
   }
+  if (here) circle.append(h('span', { class: 'here' }, h('span', { class: 'visually-hidden' }, 'online ')));
   return circle;
 }

@@ -1,16 +1,13 @@
-/** One conversation: its messages, the place where the reader is in them, and the composer. */
+/** One conversation: who it is with, its messages, and what can be done with them. Rows are in message.js, the reader's place in place.js. */
 
 import { avatar } from './chat-list.js';
-import { h, icon, reconcile } from './dom.js';
-import { clock, dayName, exactly, lengthOf, linked, nameOf } from './format.js';
-import { conversation, unread } from './store.js';
-
-const MAX_TEXT = 4_096;
-const COUNT_FROM = 3_800;
-const AT_BOTTOM_PX = 48;
-const LOAD_AHEAD_PX = 800;
-const NEW_LINE_TOP_PX = 96;
-const STATUS = { sending: 'Sending', sent: 'Sent', read: 'Read', failed: 'Not sent' };
+import { Composer } from './composer.js';
+import { h, reconcile } from './dom.js';
+import { nameOf, presenceText } from './format.js';
+import { openMenu } from './menu.js';
+import { drawRow, signature } from './message.js';
+import { Place, stretch } from './place.js';
+import { conversation, heldMessages, indexAfter, lastOwn, unread } from './selectors.js';
 
 const byId = (id) => document.getElementById(id);
 
@@ -18,252 +15,268 @@ export class ConversationView {
   #actions;
   #chatId = '';
   #state;
-  #rows = new Map();
   #drawn = new Map();
+  #edges = ['', '']; // ids of the first and the last message that is drawn
   #newAfter = null; // the read pointer behind which the line "new messages" stands
-  #placed = false; // whether the reader has been put at the right place once
-  #sticky = true; // whether the reader is at the end, and stays there
-  #leftAt = 0; // where the last drawing left the scroller
-  #lastKey = '';
+  #goal = ''; // where the reader is put next: a message_id, 'end', or '' for the first unread message
+  #announced = '';
+  #current = null; // the message that the keyboard comes to
 
-  #scroller = byId('scroller');
   #log = byId('log');
-  #text = byId('text');
   #toBottom = byId('to-bottom');
+  #composer;
+  #place;
 
-  /** Actions: `send(chatId, text)`, `draft(chatId, text)`, `older(chatId)`, `retry(id)`, `discard(id)`, `seen()`, `reload()`. */
+  /**
+   * Actions: `send(chatId, text)`, `edit(message, text)`, `remove(message)`, `draft(chatId, text)`, `older(chatId)`, `newer(chatId)`,
+   * `newest(chatId)`, `retry(id)`, `discard(id)`, `setBlocked(peer, blocked)`, `seen()`, `reload()`.
+   */
   constructor(actions) {
     this.#actions = actions;
-    this.#scroller.addEventListener('scroll', () => this.#scrolled(), { passive: true });
-    new ResizeObserver(() => this.#stays() && this.#scrollToEnd()).observe(this.#scroller);
-    this.#toBottom.onclick = () => this.#scroller.scrollTo({ top: this.#scroller.scrollHeight, behavior: 'smooth' });
-    this.#text.oninput = () => this.#typed();
-    this.#text.onkeydown = (event) => this.#key(event);
-    byId('composer').onsubmit = (event) => (event.preventDefault(), this.#submit());
+    const moved = () => this.#scrolled();
+    this.#place = new Place({ scroller: byId('scroller'), log: this.#log, moved, hasNewer: () => this.#hasNewer() });
+    this.#composer = new Composer({
+      send: (text) => (actions.send(this.#chatId, text), this.#toNewest()),
+      edit: actions.edit,
+      draft: (text) => actions.draft(this.#chatId, text),
+      lastOwn: () => lastOwn(this.#state, this.#chatId),
+    });
+    this.#toBottom.onclick = () => this.#toNewest();
+    byId('chat-menu').onclick = ({ currentTarget }) => this.#openChatMenu(currentTarget);
+    byId('unblock').onclick = () => actions.setBlocked(this.#chat.peer, false);
+    this.#log.addEventListener('click', (event) => event.target.closest('.more') && this.#openMenu(event));
+    this.#log.addEventListener('contextmenu', (event) => event.target.closest('a') || String(getSelection()) || this.#openMenu(event));
+    this.#log.addEventListener('keydown', (event) => this.#key(event));
+    this.#log.addEventListener('focusin', ({ target }) => this.#setCurrent(target.closest('.message')));
   }
 
-  /** Shows a chat, or none (''). */
-  open(chatId, state) {
+  /** Shows a chat, or none (''); at a message where one is given. */
+  open(chatId, state, messageId = '') {
+    this.#state = state;
     this.#chatId = chatId;
-    this.#rows.clear();
     this.#drawn.clear();
     this.#log.replaceChildren();
+    this.#edges = ['', ''];
     this.#newAfter = null;
-    this.#placed = false;
-    this.#sticky = true;
-    this.#leftAt = 0;
-    this.#lastKey = '';
-    this.#text.value = state.drafts[chatId] ?? '';
-    this.#fit();
+    this.#announced = '';
+    this.#goal = messageId;
+    this.#place.reset();
+    this.#composer.open(state.drafts[chatId] ?? '');
+  }
+
+  /** Goes to a message of the open chat, or to its 'end'; to the first unread one where the message is not there. */
+  jump(goal) {
+    const held = heldMessages(this.#state, this.#chatId);
+    const isHeld = goal === 'end' || held[indexAfter(held, goal) - 1]?.message_id === goal;
+    this.#goal = isHeld ? goal : '';
+    this.#place.reset();
+    this.#renderLog();
   }
 
   focus() {
-    this.#text.focus();
+    this.#composer.focus();
   }
 
-  /** `attended`: the reader sees this window now. */
-  render(state, { attended, failure }) {
+  /** `attended`: the reader sees this window now. `online`: what is known of people's presence is true. */
+  render(state, { attended, online, failure }) {
     this.#state = state;
-    const chat = state.chats[this.#chatId];
+    const chat = this.#chat;
     byId('nothing-open').hidden = Boolean(this.#chatId);
     const appears = byId('chat').hidden && chat;
     byId('chat').hidden = !chat;
     if (!chat) return;
-    if (appears) this.#fit(); // what is hidden has no height
-    const before = { anchor: this.#anchor(), stays: this.#stays() };
-    this.#renderHead(chat);
-    this.#renderState(state, failure);
+    if (appears) this.#composer.fit(); // what is hidden has no height
+    this.#renderHead(chat, online);
+    this.#renderState(failure);
     const isUnread = unread(state, this.#chatId) > 0;
     if (!isUnread && !attended) this.#newAfter = null;
-    if (isUnread && this.#newAfter === null && !(this.#placed && attended)) this.#newAfter = chat.read_up_to;
-    this.#renderLog(conversation(state, this.#chatId, { newAfter: this.#newAfter }), before);
-    this.#renderToBottom(isUnread);
+    if (isUnread && this.#newAfter === null && !(this.#place.settled && attended)) this.#newAfter = chat.read_up_to;
+    this.#renderLog();
+    if (attended) this.#announce(chat);
   }
 
   /** The newest message that the reader has had before the eyes, or ''. */
   seenUpTo() {
-    const bottom = this.#scroller.scrollTop + this.#scroller.clientHeight;
-    const messages = this.#state.messages[this.#chatId] ?? [];
-    for (let i = messages.length - 1; i >= 0 && this.#placed; i -= 1) {
-      const element = this.#rows.get(messages[i].message_id);
-      if (messages[i].sender_id === this.#state.me || !element) continue;
-      if (element.offsetTop + Math.min(element.offsetHeight, 40) <= bottom) return messages[i].message_id;
-    }
-    return '';
+    if (!this.#place.settled) return '';
+    const theirs = [...this.#log.querySelectorAll('.theirs')];
+    return theirs.findLast((element) => this.#place.hasSeen(element))?.dataset.id ?? '';
+  }
+
+  get #chat() {
+    return this.#state.chats[this.#chatId];
   }
 
   // --- drawing -------------------------------------------------------------------------------------------------------
 
-  #renderHead({ peer, item }) {
+  #renderHead({ peer, item, blocked }, online) {
     const name = nameOf(peer);
     if (byId('peer-name').textContent !== name) byId('peer-name').textContent = name;
-    byId('peer-avatar').replaceChildren(avatar(peer));
+    byId('peer-avatar').replaceChildren(avatar(peer, online && this.#state.presence[peer.user_id]?.online));
     const title = item?.title || item?.item_id || '';
     const url = /^https?:/.test(item?.url ?? '') ? item.url : null;
     const about = url ? h('a', { href: url, target: '_blank', rel: 'noopener noreferrer' }, title) : title;
-    byId('peer-about').replaceChildren(about || (peer.name ? peer.user_id : ''));
+    const there = this.#thereText(peer.user_id, online);
+    byId('peer-about').replaceChildren(about, about && there ? ' · ' : '', there || (about || !peer.name ? '' : peer.user_id));
+    byId('peer-about').classList.toggle('typing', Boolean(this.#state.typing[this.#chatId]));
+    byId('blocked').hidden = !blocked;
+    byId('blocked-text').textContent = `You blocked ${name}.`;
+    byId('composer').hidden = Boolean(blocked);
   }
 
-  #renderState(state, failure) {
-    const history = state.history[this.#chatId];
+  #thereText(userId, online) {
+    if (this.#state.typing[this.#chatId]) return 'typing…';
+    const presence = online && this.#state.presence[userId];
+    return presence ? presenceText(presence, new Date()) : '';
+  }
+
+  #renderState(failure) {
+    const history = this.#state.history[this.#chatId];
     const line = byId('history-state');
     const again = () => h('button', { type: 'button', onclick: () => this.#actions.reload() }, 'Try again');
     if (failure) line.replaceChildren('Messages could not be loaded. ', again());
     else if (!history || history.hasMore) line.replaceChildren('Loading…');
-    else line.replaceChildren(state.messages[this.#chatId]?.length ? '' : 'No messages yet. Say hello.');
+    else line.replaceChildren(this.#state.messages[this.#chatId]?.length ? '' : 'No messages yet. Say hello.');
     this.#log.setAttribute('aria-busy', String(!history));
   }
 
-  #renderLog(rows, before) {
+  #renderLog() {
+    const held = heldMessages(this.#state, this.#chatId);
+    const place = this.#place.save();
+    const [from, to] = stretch(held.length, this.#readerAt(held, place.element), this.#span(held));
+    this.#edges = [held[from]?.message_id ?? '', held[to - 1]?.message_id ?? ''];
     const now = new Date();
-    const name = nameOf(this.#state.chats[this.#chatId].peer);
-    const signature = (row) => (row.kind === 'message' ? messageSignature(row) : `${row.kind} ${dayName(row.date ?? now, now)}`);
-    const draw = (row, old) => drawRow(row, old, { now, name, actions: this.#actions });
-    reconcile(this.#log, this.#drawn, rows, signature, draw);
-    this.#rows = new Map(rows.filter((row) => row.message?.message_id)
-      .map((row) => [row.message.message_id, this.#drawn.get(row.key).element]));
-    const last = rows.at(-1);
-    const sentNow = this.#placed && last && last.key !== this.#lastKey && last.status === 'sending';
-    this.#lastKey = last?.key ?? '';
-    this.#place(before, sentNow);
-  }
-
-  #renderToBottom(isUnread) {
-    this.#toBottom.hidden = this.#sticky;
-    const badge = this.#toBottom.querySelector('.badge');
-    badge.hidden = !isUnread;
-    badge.textContent = isUnread ? String(unread(this.#state, this.#chatId)) : '';
-    this.#toBottom.setAttribute('aria-label', isUnread ? 'To the new messages' : 'To the newest message');
-  }
-
-  // --- the reader's place --------------------------------------------------------------------------------------------
-
-  /** The first message in view and how far it is from the top: it shall stay there, whatever is inserted above. */
-  #anchor() {
-    const children = this.#log.children;
-    let [low, high] = [0, children.length];
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (children[middle].offsetTop + children[middle].offsetHeight > this.#scroller.scrollTop) high = middle;
-      else low = middle + 1;
-    }
-    while (low < children.length && !children[low].classList.contains('message')) low += 1;
-    return low < children.length ? { element: children[low], top: children[low].offsetTop } : null;
-  }
-
-  #place({ anchor, stays }, sentNow) {
-    const newLine = this.#drawn.get('new')?.element;
-    if (!this.#placed && this.#state.history[this.#chatId]) {
-      this.#placed = true;
-      if (newLine) this.#scroller.scrollTop = newLine.offsetTop - NEW_LINE_TOP_PX;
-      else this.#scrollToEnd();
-      this.#sticky = this.#atEnd();
-    } else if (stays || sentNow) this.#scrollToEnd();
-    else if (anchor?.element.isConnected) this.#scroller.scrollTop += anchor.element.offsetTop - anchor.top;
-    this.#leftAt = this.#scroller.scrollTop;
+    const context = { now, name: nameOf(this.#chat.peer), actions: this.#actions };
+    const rows = conversation(this.#state, this.#chatId, { newAfter: this.#newAfter, from, to });
+    reconcile(this.#log, this.#drawn, rows, (row) => signature(row, now), (row, old) => drawRow(row, old, context));
+    if (this.#place.settled) this.#place.restore(place);
+    else if (this.#state.history[this.#chatId] && this.#isThere(this.#goal)) this.#settle();
+    if (!this.#current?.isConnected) this.#setCurrent([...this.#log.children].findLast((child) => child.matches('.message')));
+    this.#renderToBottom();
     this.#loadAhead();
   }
 
-  /** Whether the reader stays at the end: is there, and has not begun to scroll up, which an event tells only later. */
-  #stays() {
-    if (this.#scroller.scrollTop < this.#leftAt && !this.#atEnd()) this.#sticky = false;
-    return this.#sticky;
+  /** The place among the held messages of the one that must be drawn whatever else is. */
+  #readerAt(held, inView) {
+    const end = held.length - 1;
+    if (!this.#place.settled) {
+      if (this.#goal) return this.#goal === 'end' ? end : indexAfter(held, this.#goal) - 1;
+      return this.#newAfter === null ? end : Math.min(end, indexAfter(held, this.#newAfter));
+    }
+    return this.#place.atEnd || !inView ? end : indexAfter(held, inView.dataset.id) - 1;
   }
 
-  #scrollToEnd() {
-    this.#scroller.scrollTop = this.#scroller.scrollHeight;
-    this.#leftAt = this.#scroller.scrollTop;
-    this.#sticky = true;
+  #span(held) {
+    const [first, last] = this.#edges;
+    return first ? [Math.max(0, indexAfter(held, first) - 1), indexAfter(held, last)] : [0, 0];
   }
 
-  #atEnd() {
-    const { scrollHeight, scrollTop, clientHeight } = this.#scroller;
-    return scrollHeight - scrollTop - clientHeight < AT_BOTTOM_PX;
+  #hasNewer() {
+    const held = heldMessages(this.#state, this.#chatId);
+    return Boolean(this.#state.history[this.#chatId]?.until) || this.#span(held)[1] < held.length;
   }
+
+  #settle() {
+    const message = this.#element(this.#goal);
+    const newLine = this.#goal ? null : this.#drawn.get('new')?.element;
+    this.#place.settle({ message, newLine });
+    this.#goal = '';
+    if (!message) return;
+    this.#setCurrent(message);
+    message.animate({ backgroundColor: ['var(--found)', 'transparent'] }, { duration: 2_000, easing: 'ease-in' });
+  }
+
+  #isThere(goal) {
+    return !goal || goal === 'end' || Boolean(this.#element(goal));
+  }
+
+  #renderToBottom() {
+    const { atEnd } = this.#place;
+    this.#toBottom.hidden = atEnd;
+    if (atEnd) return;
+    const count = unread(this.#state, this.#chatId);
+    const badge = this.#toBottom.querySelector('.badge');
+    badge.hidden = !count;
+    badge.textContent = count ? String(count) : '';
+    this.#toBottom.setAttribute('aria-label', count ? 'To the newest of the new messages' : 'To the newest message');
+  }
+
+  /** Has what comes in read out, which inserting older messages must not. */
+  #announce({ peer }) {
+    const last = this.#state.messages[this.#chatId]?.at(-1);
+    if (!last || !this.#place.settled) return;
+    const isNew = this.#announced && last.message_id > this.#announced && last.sender_id !== this.#state.me;
+    if (isNew) byId('announcer').textContent = `${nameOf(peer)}: ${last.text}`;
+    this.#announced = last.message_id;
+  }
+
+  #element(messageId) {
+    return messageId ? this.#log.querySelector(`[data-id="${CSS.escape(messageId)}"]`) : null;
+  }
+
+  // --- moving --------------------------------------------------------------------------------------------------------
 
   #scrolled() {
-    if (!this.#chatId || !this.#state) return;
-    this.#sticky = this.#atEnd();
-    this.#leftAt = this.#scroller.scrollTop;
-    this.#toBottom.hidden = this.#sticky;
-    this.#loadAhead();
+    if (!this.#chatId || !this.#state || !this.#place.settled) return;
+    const held = heldMessages(this.#state, this.#chatId);
+    const span = this.#span(held);
+    const [from, to] = stretch(held.length, this.#readerAt(held, this.#place.firstInView()), span);
+    if (from !== span[0] || to !== span[1]) this.#renderLog();
+    else this.#loadAhead();
+    this.#renderToBottom();
     this.#actions.seen();
   }
 
   #loadAhead() {
-    if (this.#placed && this.#scroller.scrollTop < LOAD_AHEAD_PX) this.#actions.older(this.#chatId);
+    if (!this.#place.settled) return;
+    const held = heldMessages(this.#state, this.#chatId);
+    const [from, to] = this.#span(held);
+    if (from === 0 && this.#place.nearTop) this.#actions.older(this.#chatId);
+    if (to === held.length && this.#place.nearBottom) this.#actions.newer(this.#chatId);
   }
 
-  // --- the composer --------------------------------------------------------------------------------------------------
-
-  #typed() {
-    this.#fit();
-    this.#actions.draft(this.#chatId, this.#text.value);
+  async #toNewest() {
+    const chatId = this.#chatId;
+    await this.#actions.newest(chatId);
+    if (chatId === this.#chatId) this.jump('end');
   }
 
-  #fit() {
-    const length = lengthOf(this.#text.value);
-    byId('text-left').textContent = length > COUNT_FROM ? String(MAX_TEXT - length) : '';
-    byId('composer').classList.toggle('too-long', length > MAX_TEXT);
-    byId('composer').classList.toggle('ready', this.#text.value.trim() !== '' && length <= MAX_TEXT);
-    this.#text.style.height = 'auto';
-    this.#text.style.height = `${this.#text.scrollHeight}px`;
+  // --- one message ---------------------------------------------------------------------------------------------------
+
+  /** The keyboard comes to one message; the arrows go on from there. */
+  #setCurrent(element) {
+    if (!element || element === this.#current) return;
+    if (this.#current) this.#current.tabIndex = -1;
+    this.#current = element;
+    element.tabIndex = 0;
   }
 
-  /** Enter sends; on a touch keyboard, which has no Shift+Enter, it breaks the line. */
   #key(event) {
-    if (event.key !== 'Enter' || event.shiftKey || event.isComposing || matchMedia('(pointer: coarse)').matches) return;
+    if (!event.target.matches('.message')) return;
+    const step = { ArrowUp: 'previousElementSibling', ArrowDown: 'nextElementSibling' }[event.key];
+    if (event.key === 'Enter' || event.key === ' ') return this.#openMenu(event);
+    if (!step) return;
     event.preventDefault();
-    this.#submit();
+    let next = event.target[step];
+    while (next && !next.matches('.message')) next = next[step];
+    next?.focus();
   }
 
-  #submit() {
-    const text = this.#text.value.trim();
-    if (!text || lengthOf(text) > MAX_TEXT) return;
-    this.#text.value = '';
-    this.#newAfter = null;
-    this.#fit();
-    this.#actions.send(this.#chatId, text);
-    this.#text.focus();
+  #openMenu(event) {
+    const element = event.target.closest('.message');
+    const message = element && heldMessages(this.#state, this.#chatId).find(({ message_id: id }) => id === element.dataset.id);
+    if (!message || message.deleted) return;
+    event.preventDefault();
+    const own = message.sender_id === this.#state.me;
+    openMenu(element.querySelector('.more'), [
+      own && !this.#chat.blocked && { label: 'Edit', icon: 'edit', act: () => this.#composer.edit(message) },
+      navigator.clipboard && { label: 'Copy', icon: 'copy', act: () => navigator.clipboard.writeText(message.text) },
+      { label: 'Delete…', icon: 'delete', danger: true, act: () => this.#actions.remove(message) },
+    ]);
+  }
+
+  #openChatMenu(button) {
+    const { peer, blocked } = this.#chat;
+    const label = `${blocked ? 'Unblock' : 'Block'} ${nameOf(peer)}`;
+    openMenu(button, [{ label, icon: 'block', danger: !blocked, act: () => this.#actions.setBlocked(peer, !blocked) }]);
   }
 }
-
-// --- rows ------------------------------------------------------------------------------------------------------------
-
-const messageSignature = ({ message, status, first, last }) =>
-  JSON.stringify([message.text, message.created_at, message.edited_at, message.error, status, first, last]);
-
-function drawRow(row, old, context) {
-  if (row.kind === 'day') return h('li', { class: 'day' }, h('span', {}, dayName(row.date, context.now)));
-  if (row.kind === 'new') return h('li', { class: 'new-line' }, h('span', {}, 'New messages'));
-  return drawMessage(row, old, context);
-}
-
-/** Changes what is there where it can: a screen reader reads out what is added to the log. */
-function drawMessage({ message, status, first, last }, old, { name, actions }) {
-  const own = status !== '';
-  const element = old ?? h('li', {},
-    h('div', { class: 'bubble' },
-      h('span', { class: 'visually-hidden' }, own ? 'You: ' : `${name}: `),
-      h('span', { class: 'text', dir: 'auto' }),
-      h('span', { class: 'meta', 'aria-live': 'off' })));
-  element.className = ['message', own ? 'own' : 'theirs', first && 'first', last && 'last', status].filter(Boolean).join(' ');
-  const text = element.querySelector('.text');
-  if (text.textContent !== message.text) text.replaceChildren(...linked(message.text).map(textOrLink));
-  const at = new Date(message.created_at);
-  element.querySelector('.meta').replaceChildren(
-    h('time', { datetime: message.created_at, title: exactly(at) }, clock(at)),
-    own ? icon(status, STATUS[status]) : '');
-  element.querySelector('.failure')?.remove();
-  if (status === 'failed') element.append(drawFailure(message, actions));
-  return element;
-}
-
-function drawFailure({ client_msg_id: id, error }, actions) {
-  return h('p', { class: 'failure' }, error.retryable ? 'Not sent. ' : `Not sent: ${error.message}. `,
-    h('button', { type: 'button', onclick: () => actions.retry(id) }, 'Try again'),
-    h('button', { type: 'button', onclick: () => actions.discard(id) }, 'Discard'));
-}
-
-const textOrLink = ({ text, href }) =>
-  (href ? h('a', { href, target: '_blank', rel: 'noopener noreferrer nofollow' }, text) : text);

@@ -1,6 +1,8 @@
 /** Words for people: names, initials, days and times in the reader's own locale and time zone. Pure but for the locale. */
 
 const DAY_MS = 86_400_000;
+const MINUTE_MS = 60_000;
+const LEAD = 24; // characters before a hit
 const time = new Intl.DateTimeFormat(undefined, { hour: 'numeric', minute: '2-digit' });
 const weekday = new Intl.DateTimeFormat(undefined, { weekday: 'long' });
 const shortWeekday = new Intl.DateTimeFormat(undefined, { weekday: 'short' });
@@ -43,6 +45,29 @@ export function when(date, now) {
   if (ago <= 0) return time.format(date);
   if (ago === 1) return capitalised(relative.format(-1, 'day'));
   return ago < 7 ? shortWeekday.format(date) : shortDay.format(date);
+}
+
+/** `online`, or when somebody was there last, as exact as a person would say it. '' where that is not known. */
+export function presenceText({ online, last_seen: lastSeen }, now) {
+  if (online) return 'online';
+  if (!lastSeen) return '';
+  const date = new Date(lastSeen);
+  const minutes = Math.max(0, Math.round((now - date) / MINUTE_MS));
+  if (minutes < 1) return 'last seen just now';
+  if (minutes < 60) return `last seen ${relative.format(-minutes, 'minute')}`;
+  const ago = daysBetween(date, now);
+  if (ago < 2) return `last seen ${relative.format(-ago, 'day')} at ${clock(date)}`;
+  return `last seen on ${date.getFullYear() === now.getFullYear() ? dayAndMonth.format(date) : fullDate.format(date)}`;
+}
+
+/** The part of a text around the first place where `query` stands, whatever the case: `[{text, hit}, ...]`. */
+export function highlighted(text, query) {
+  const at = text.toLowerCase().indexOf(query.toLowerCase());
+  if (at < 0) return [{ text, hit: false }];
+  const from = at > LEAD ? text.indexOf(' ', at - LEAD) + 1 : 0;
+  const start = from > 0 && from <= at ? from : Math.max(0, at > LEAD ? at - LEAD : 0);
+  const parts = [[`${start ? '…' : ''}${text.slice(start, at)}`, false], [text.slice(at, at + query.length), true], [text.slice(at + query.length), false]];
+  return parts.filter(([part]) => part).map(([part, hit]) => ({ text: part, hit }));
 }
 
 /** Splits text at its web addresses: `[{text, href?}, ...]`. Only http and https become addresses. */

@@ -1,27 +1,37 @@
 /**
  * What one user knows of chats and messages: a state, and `reduce`, which folds results and notifications into it.
  * Pure: no DOM, no clock, no connection. Everything may arrive twice, late or out of order; the state comes out the same.
+ * What the views ask of it is in selectors.js.
  *
  *     state = reduce(state, { type: 'message.new', message })
  *
- * | type                        | with                                  | from
- * | chats                       | chats, next_cursor, degraded          | chats.list
- * | chat                        | chat, degraded?                       | chats.open, .get, .mark_read, chat.updated
- * | history                     | chat_id, before?, messages, has_more  | messages.history
- * | message.new                 | message                               | the notification, messages.send
- * | receipt.read                | chat_id, user_id, up_to               | the notification, or before chats.mark_read is answered
- * | queued, failed, dropped     | message / client_msg_id, error        | sending
- * | draft                       | chat_id, text                         | typing
- * | resync                      | chat_id?                              | the connection: histories may have holes
+ * | type                              | with                                   | from
+ * | chats                             | chats, next_cursor, degraded           | chats.list
+ * | chat                              | chat, degraded?                        | chats.open, .get, .mark_read, chat.updated
+ * | history                           | chat_id, messages, has_more, and one   | messages.history: the newest page, or the one
+ * |                                   | of before, after, around + has_newer   | before, after, around a message
+ * | message.new, message.updated      | message                                | the notifications; messages.send, .edit
+ * | message.deleted                   | chat_id, message_id                    | the notification, messages.delete
+ * | receipt.read, receipt.delivered   | chat_id, user_id, up_to                | the notifications; a read that is not answered yet
+ * | typing                            | chat_id, user_id                       | the notification; '' when it is over
+ * | presence                          | presence: [{user_id, online, last_seen}] | the notification, presence.get
+ * | blocked                           | user_id, blocked                       | users.block, users.unblock
+ * | queued, failed, dropped           | message / client_msg_id, error         | sending
+ * | changing                          | message_id, change                     | an edit or a deletion that is not answered; null when it is
+ * | draft                             | chat_id, text                          | typing
+ * | resync                            | chat_id?                               | the connection: histories may have holes
  */
 
 export const initialState = (me) => ({
   me,
   chats: {}, // chat_id -> chat, and `counted`: the snapshot {read_up_to, seq, unread} from which `unread` is counted on
   messages: {}, // chat_id -> messages by message_id, ascending
-  history: {}, // chat_id -> {hasMore}: `messages` has everything from its first one on
+  history: {}, // chat_id -> {hasMore, until}: `messages` has all from its first one up to `until`, '' for the newest
   pending: {}, // client_msg_id -> {chat_id, text, client_msg_id, created_at, error}: not accepted yet
+  changing: {}, // message_id -> {text} or {deleted: true}: not answered yet
   drafts: {}, // chat_id -> text
+  typing: {}, // chat_id -> user_id
+  presence: {}, // user_id -> {online, last_seen}
   nextCursor: null, // of the chat list: null before the first page, '' at the end
   degraded: [],
 });
@@ -36,30 +46,58 @@ const reducers = {
 
   chat: (state, { chat, degraded }) => ({ ...withChat(state, chat), degraded: degraded ?? state.degraded }),
 
-  history: (state, { chat_id: chatId, before, messages = [], has_more: hasMore = false }) => {
+  history: (state, page) => {
+    const { chat_id: chatId, messages = [] } = page;
     const held = state.messages[chatId] ?? [];
-    if (before && before !== held[0]?.message_id) return state; // asked before a resync
-    const known = state.history[chatId];
-    const connected = before || known || !hasMore;
-    const kept = connected ? held : held.filter(({ message_id: id }) => id > messages[0].message_id);
+    const place = placeOf(page, messages, held, state.history[chatId]);
+    if (!place) return state;
+    const { kept, ...history } = place;
     return {
       ...withMessages({ ...state, messages: { ...state.messages, [chatId]: kept } }, chatId, messages),
-      history: { ...state.history, [chatId]: { hasMore: hasMore && Boolean(before || !known || known.hasMore) } },
+      history: { ...state.history, [chatId]: history },
     };
   },
 
   'message.new': (state, { message }) => {
-    const next = withMessages(state, message.chat_id, [message]);
-    const chat = state.chats[message.chat_id];
-    if (!chat) return next;
-    return { ...next, chats: { ...next.chats, [chat.chat_id]: { ...chat, last_message: newer(chat.last_message, message) } } };
+    const next = withTyping(withMessages(state, message.chat_id, [message]), message.chat_id, '', message.sender_id);
+    return withChange(next, message.chat_id, ({ last_message: last }) => ({ last_message: newer(last, message) }));
   },
 
-  'receipt.read': (state, { chat_id: chatId, user_id: userId, up_to: upTo }) => {
-    const chat = state.chats[chatId];
-    if (!chat) return state;
-    const pointer = userId === state.me ? 'read_up_to' : 'peer_read_up_to';
-    return { ...state, chats: { ...state.chats, [chatId]: { ...chat, [pointer]: later(chat[pointer], upTo) } } };
+  'message.updated': (state, { message }) => {
+    const held = state.messages[message.chat_id]?.some(({ message_id: id }) => id === message.message_id);
+    const next = held ? withMessages(state, message.chat_id, [message]) : state;
+    return withChange(next, message.chat_id, ({ last_message: last }) =>
+      (last?.message_id === message.message_id ? { last_message: merged(last, message) } : {}));
+  },
+
+  'message.deleted': (state, { chat_id: chatId, message_id: id }) => {
+    const gone = (message) => (message?.message_id === id ? { ...message, text: '', deleted: true } : message);
+    const messages = state.messages[chatId]?.map(gone) ?? [];
+    const next = { ...state, messages: { ...state.messages, [chatId]: messages } };
+    return withChange(next, chatId, ({ last_message: last }) => ({ last_message: gone(last) }));
+  },
+
+  'receipt.read': (state, { chat_id: chatId, user_id: userId, up_to: upTo }) =>
+    withChange(state, chatId, (chat) => {
+      const pointer = userId === state.me ? 'read_up_to' : 'peer_read_up_to';
+      return { [pointer]: later(chat[pointer], upTo) };
+    }),
+
+  'receipt.delivered': (state, { chat_id: chatId, user_id: userId, up_to: upTo }) =>
+    withChange(state, chatId, ({ peer_delivered_up_to: pointer }) =>
+      (userId === state.me ? {} : { peer_delivered_up_to: later(pointer, upTo) })),
+
+  typing: (state, { chat_id: chatId, user_id: userId }) => withTyping(state, chatId, userId),
+
+  presence: (state, { presence = [] }) => {
+    const known = presence.map(({ user_id: id, online = false, last_seen = '' }) => [id, { online, last_seen }]);
+    return { ...state, presence: { ...state.presence, ...Object.fromEntries(known) } };
+  },
+
+  blocked: (state, { user_id: userId, blocked }) => {
+    const chats = Object.values(state.chats).filter(({ peer }) => peer.user_id === userId);
+    const changed = chats.reduce((next, { chat_id: id }) => withChange(next, id, () => ({ blocked })), state);
+    return { ...changed, presence: without(changed.presence, userId) };
   },
 
   queued: (state, { message }) => ({ ...state, pending: { ...state.pending, [message.client_msg_id]: { ...message, error: null } } }),
@@ -69,101 +107,75 @@ const reducers = {
 
   dropped: (state, { client_msg_id: id }) => ({ ...state, pending: without(state.pending, id) }),
 
+  changing: (state, { message_id: id, change }) =>
+    ({ ...state, changing: change ? { ...state.changing, [id]: change } : without(state.changing, id) }),
+
   draft: (state, { chat_id: chatId, text }) =>
     ({ ...state, drafts: text ? { ...state.drafts, [chatId]: text } : without(state.drafts, chatId) }),
 
   resync: (state, { chat_id: chatId }) => ({ ...state, history: chatId ? without(state.history, chatId) : {} }),
 };
 
-// --- what the views ask ----------------------------------------------------------------------------------------------
+// --- where a page of history belongs ---------------------------------------------------------------------------------
 
-/** The chats, the one with the newest activity first, as the server lists them. */
-export function chatList(state) {
-  const activity = ({ last_message: last, updated_at: updated }) => Date.parse(last?.created_at ?? updated) || 0;
-  return Object.values(state.chats).sort((a, b) => activity(b) - activity(a) || (a.chat_id < b.chat_id ? 1 : -1));
+/** `{hasMore, until, kept}`, `kept` being the held messages that stay; null for a page that was asked for before the place changed. */
+function placeOf({ before, after, around, has_more: more = false, has_newer: newerThere = false }, messages, held, known) {
+  const [first, last] = [messages[0]?.message_id ?? '', messages.at(-1)?.message_id ?? ''];
+  const fromFirst = () => held.filter(({ message_id: id }) => id > first);
+  if (before) return known && before === held[0]?.message_id ? { ...known, hasMore: more, kept: held } : null;
+  if (after) return known?.until && after === known.until ? { ...known, until: more ? last : '', kept: held } : null;
+  if (around) return { hasMore: more, until: newerThere ? last : '', kept: fromFirst() };
+  const joins = known ? !known.until || first <= known.until : !more;
+  return { hasMore: more && (!joins || !known || known.hasMore), until: '', kept: joins ? held : fromFirst() };
 }
-
-/**
- * How many incoming messages the user has not read: the last snapshot's number and what came after it; after a read
- * that no snapshot has confirmed yet, what is held beyond the read pointer.
- */
-export function unread(state, chatId) {
-  const { counted, read_up_to: readUpTo = '' } = state.chats[chatId];
-  const beyond = (state.messages[chatId] ?? []).filter((m) => m.sender_id !== state.me && m.message_id > readUpTo);
-  if (readUpTo > counted.read_up_to) return beyond.length;
-  return counted.unread + beyond.filter(({ seq }) => seq > counted.seq).length;
-}
-
-export const totalUnread = (state) => Object.keys(state.chats).reduce((sum, id) => sum + unread(state, id), 0);
-
-/** Sends that wait for their answer or have failed, oldest first. */
-export function pendingOf(state, chatId) {
-  return Object.values(state.pending).filter((message) => message.chat_id === chatId);
-}
-
-/** `sending`, `failed`, `sent` (the server has it) or `read` (by the peer) for an own message; '' for the peer's. */
-export function statusOf(state, message) {
-  if (message.sender_id !== state.me) return '';
-  if (!message.message_id) return message.error ? 'failed' : 'sending';
-  return message.message_id <= (state.chats[message.chat_id]?.peer_read_up_to ?? '') ? 'read' : 'sent';
-}
-
-const GROUP_MS = 5 * 60_000;
-
-/**
- * A conversation as rows, oldest first: `{kind: 'day'|'new'|'message', key, ...}`. A message row has `message`, `status`,
- * and `first`/`last` of a group (same sender, minutes apart). The key of an own message is the same before and after it
- * was accepted. `newAfter`: the line "new messages" stands before the first incoming message beyond this id, once
- * the messages are loaded back to there.
- */
-export function conversation(state, chatId, { newAfter = null } = {}) {
-  const pending = pendingOf(state, chatId).map((message) => ({ ...message, sender_id: state.me }));
-  const messages = [...(state.messages[chatId] ?? []), ...pending];
-  const reached = newAfter !== null && (!state.history[chatId]?.hasMore || messages[0]?.message_id <= newAfter);
-  const firstNew = reached ? messages.find((m) => m.sender_id !== state.me && m.message_id > newAfter) : null;
-  const rows = [];
-  let previous = null;
-  for (const message of messages) {
-    const at = new Date(message.created_at);
-    const day = dayOf(at);
-    const newDay = !previous || day !== previous.day;
-    if (newDay) rows.push({ kind: 'day', key: `day ${day}`, date: at });
-    if (message === firstNew) rows.push({ kind: 'new', key: 'new' });
-    const first = newDay || message === firstNew || previous.message.sender_id !== message.sender_id || at - previous.at > GROUP_MS;
-    if (previous) previous.row.last = first;
-    const row = { kind: 'message', key: keyOf(message), message, status: statusOf(state, message), first, last: true };
-    rows.push(row);
-    previous = { message, at, day, row };
-  }
-  return rows;
-}
-
-const keyOf = (message) => (message.client_msg_id ? `own ${message.client_msg_id}` : message.message_id);
-const dayOf = (date) => `${date.getFullYear()}-${date.getMonth() + 1}-${date.getDate()}`;
 
 // --- folding ---------------------------------------------------------------------------------------------------------
 
 const later = (a = '', b = '') => (a > b ? a : b);
-const without = (object, key) => Object.fromEntries(Object.entries(object).filter(([k]) => k !== key));
+const without = (object, key) => (key in object ? Object.fromEntries(Object.entries(object).filter(([k]) => k !== key)) : object);
 
-/** The later of two messages; of two copies of one, the second. */
-const newer = (a, b) => ((a?.message_id ?? '') > (b?.message_id ?? '') ? a : b ?? a);
+/** Of two copies of one message the one that changed last; what is deleted stays so. `client_msg_id` comes in own copies only. */
+function merged(old, message) {
+  const at = ({ edited_at: edited }) => (edited ? Date.parse(edited) : 0);
+  const stale = old?.deleted || (old && at(old) > at(message) && !message.deleted);
+  return stale ? { ...message, ...old } : { ...old, ...message };
+}
+
+/** The later of two messages; of two copies of one, what both say. */
+function newer(a, b) {
+  if (a && b && a.message_id === b.message_id) return merged(a, b);
+  return (a?.message_id ?? '') > (b?.message_id ?? '') ? a : b;
+}
+
+/** Changes fields of a chat that is known. */
+function withChange(state, chatId, change) {
+  const chat = state.chats[chatId];
+  return chat ? { ...state, chats: { ...state.chats, [chatId]: { ...chat, ...change(chat) } } } : state;
+}
+
+/** Says who types in a chat, '' for nobody; `only` whose typing may end thereby. */
+function withTyping(state, chatId, userId, only = state.typing[chatId]) {
+  if (userId) return { ...state, typing: { ...state.typing, [chatId]: userId } };
+  return only && state.typing[chatId] === only ? { ...state, typing: without(state.typing, chatId) } : state;
+}
 
 /** Pointers only move forward; names that a degraded answer leaves out stay. */
 function withChat(state, chat) {
   const old = state.chats[chat.chat_id] ?? {};
-  const merged = {
+  const snapshot = {
     ...old,
     ...chat,
+    blocked: chat.blocked ?? false,
     peer: { ...old.peer, ...chat.peer },
     item: chat.item || old.item ? { ...old.item, ...chat.item } : undefined,
     last_message: newer(old.last_message, chat.last_message),
     read_up_to: later(old.read_up_to, chat.read_up_to),
     peer_read_up_to: later(old.peer_read_up_to, chat.peer_read_up_to),
+    peer_delivered_up_to: later(old.peer_delivered_up_to, chat.peer_delivered_up_to),
     updated_at: later(old.updated_at, chat.updated_at),
     counted: counted(old.counted, chat),
   };
-  return { ...state, chats: { ...state.chats, [chat.chat_id]: merged } };
+  return { ...state, chats: { ...state.chats, [chat.chat_id]: snapshot } };
 }
 
 /** Of two snapshots the one with the further read pointer counts, then the longer one. */
@@ -172,15 +184,22 @@ function counted(old, { read_up_to = '', seq = 0, unread: count = 0 }) {
   return isNewer ? { read_up_to, seq, unread: count } : old;
 }
 
-/** Inserts by message_id; a message that is held already is replaced; one that was pending is pending no more. */
+/** Inserts messages, which are in order; one that was pending is pending no more. */
 function withMessages(state, chatId, messages) {
-  const byId = new Map((state.messages[chatId] ?? []).map((message) => [message.message_id, message]));
-  for (const message of messages) byId.set(message.message_id, { ...byId.get(message.message_id), ...message });
-  const sorted = [...byId.values()].sort((a, b) => (a.message_id < b.message_id ? -1 : 1));
   const answered = messages.filter(({ client_msg_id: id }) => id && state.pending[id]);
   return {
     ...state,
-    messages: { ...state.messages, [chatId]: sorted },
+    messages: { ...state.messages, [chatId]: inserted(state.messages[chatId] ?? [], messages) },
     pending: answered.reduce((pending, { client_msg_id: id }) => without(pending, id), state.pending),
   };
+}
+
+/** By message_id, each once. At either end, where nearly all come in, without sorting thousands again. */
+function inserted(held, messages) {
+  if (!held.length || !messages.length) return messages.length ? messages : held;
+  if (held.at(-1).message_id < messages[0].message_id) return [...held, ...messages];
+  if (messages.at(-1).message_id < held[0].message_id) return [...messages, ...held];
+  const byId = new Map(held.map((message) => [message.message_id, message]));
+  for (const message of messages) byId.set(message.message_id, merged(byId.get(message.message_id), message));
+  return [...byId.values()].sort((a, b) => (a.message_id < b.message_id ? -1 : 1));
 }

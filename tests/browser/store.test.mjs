@@ -3,7 +3,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { chatList, conversation, initialState, reduce, statusOf, totalUnread, unread } from '../../edge/web/store.js';
+import { chatList, conversation, heldMessages, lastOwn, statusOf, totalUnread, unread } from '../../edge/web/selectors.js';
+import { initialState, reduce } from '../../edge/web/store.js';
 
 const CHAT = 'c1';
 const id = (n) => `0190-${String(n).padStart(4, '0')}`;
@@ -150,4 +151,99 @@ test('drafts are kept by chat, and an empty one is none', () => {
   const draft = (text) => ({ type: 'draft', chat_id: CHAT, text });
   assert.deepEqual(fold([draft('half')]).drafts, { [CHAT]: 'half' });
   assert.deepEqual(fold([draft('half'), draft('')]).drafts, {});
+});
+
+const edited = (n, text, second) => ({ type: 'message.updated', message: message(n, 'bob', { text, edited_at: at(second) }) });
+const deleted = (n) => ({ type: 'message.deleted', chat_id: CHAT, message_id: id(n) });
+
+test('edits and deletions come out the same in every order: the last edit, and what is deleted stays so', () => {
+  const start = fold([{ type: 'chat', chat: chat({ seq: 1, last_message: message(1) }) }, news(1)]);
+  for (const order of permutations([edited(1, 'b', 30), edited(1, 'c', 31), news(1)])) {
+    const state = fold(order, start);
+    assert.deepEqual([state.messages[CHAT][0].text, state.chats[CHAT].last_message.text], ['c', 'c']);
+  }
+  for (const order of permutations([edited(1, 'b', 30), deleted(1), news(1)])) {
+    const state = fold(order, start);
+    assert.deepEqual([state.messages[CHAT][0].deleted, state.messages[CHAT][0].text], [true, '']);
+    assert.ok(state.chats[CHAT].last_message.deleted);
+  }
+});
+
+test('an edit of a message that is not held adds none, and a deleted one is not unread', () => {
+  const start = fold([{ type: 'chat', chat: chat({ seq: 0 }) }]);
+  assert.equal(fold([edited(3, 'x', 30)], start).messages[CHAT], undefined);
+  assert.equal(unread(fold([news(1), news(2), deleted(2)], start), CHAT), 1);
+});
+
+test('a change is shown until it is answered, with the mark of what is under way', () => {
+  const state = fold([{ type: 'chat', chat: chat() }, news(1, 'alice'), { type: 'changing', message_id: id(1), change: { text: 'new' } }]);
+  const shown = (s) => { const { message: m, status } = conversation(s, CHAT).at(-1); return [m.text, status]; };
+  assert.deepEqual(shown(state), ['new', 'sending']);
+  assert.deepEqual(shown(fold([{ type: 'changing', message_id: id(1), change: null }], state)), ['text 1', 'sent']);
+});
+
+test('delivered stands between sent and read, and only the peer delivers', () => {
+  const own = message(2, 'alice');
+  const state = fold([{ type: 'chat', chat: chat() }, { type: 'message.new', message: own }]);
+  const receipt = (kind, user, n) => ({ type: `receipt.${kind}`, chat_id: CHAT, user_id: user, up_to: id(n) });
+  assert.equal(statusOf(fold([receipt('delivered', 'alice', 2)], state), own), 'sent');
+  assert.equal(statusOf(fold([receipt('delivered', 'bob', 2), receipt('delivered', 'bob', 1)], state), own), 'delivered');
+  assert.equal(statusOf(fold([receipt('read', 'bob', 2), receipt('delivered', 'bob', 2)], state), own), 'read');
+});
+
+test('typing ends with a message of who typed, with nobody, and not with a message of oneself', () => {
+  const typing = (user) => ({ type: 'typing', chat_id: CHAT, user_id: user });
+  const state = fold([{ type: 'chat', chat: chat() }, typing('bob')]);
+  assert.deepEqual(state.typing, { [CHAT]: 'bob' });
+  assert.deepEqual(fold([news(1, 'alice')], state).typing, { [CHAT]: 'bob' });
+  for (const end of [typing(''), news(1)]) assert.deepEqual(fold([end], state).typing, {});
+});
+
+test('blocking marks every chat with the person, whose presence is forgotten; a snapshot says what is true now', () => {
+  const about = chat({ chat_id: 'c2', item: { item_id: 'bike' } });
+  const there = { type: 'presence', presence: [{ user_id: 'bob', online: true }] };
+  const state = fold([{ type: 'chats', chats: [chat(), about] }, there, { type: 'blocked', user_id: 'bob', blocked: true }]);
+  assert.deepEqual(Object.values(state.chats).map(({ blocked }) => blocked), [true, true]);
+  assert.deepEqual(state.presence, {});
+  assert.equal(fold([{ type: 'chat', chat: chat() }], state).chats[CHAT].blocked, false);
+});
+
+test('a page around a message: what is beyond is not shown until the pages between have come, in both directions', () => {
+  const page = (from, to, more) =>
+    ({ type: 'history', chat_id: CHAT, messages: Array.from({ length: to - from + 1 }, (_, i) => message(from + i)), ...more });
+  const newest = fold([page(91, 100, { has_more: true })]);
+  const around = fold([page(41, 60, { around: id(50), has_more: true, has_newer: true }), news(101)], newest);
+  const shown = (state) => [heldMessages(state, CHAT)[0].message_id, heldMessages(state, CHAT).at(-1).message_id];
+  assert.deepEqual(shown(around), [id(41), id(60)]);
+  assert.deepEqual(around.history[CHAT], { hasMore: true, until: id(60) });
+  const nearly = fold([page(61, 90, { after: id(60), has_more: true })], around);
+  assert.deepEqual(shown(nearly), [id(41), id(90)]);
+  assert.equal(fold([page(61, 90, { after: id(60), has_more: true })], nearly), nearly, 'a page that comes twice');
+  assert.deepEqual(shown(fold([page(91, 101, { after: id(90) })], nearly)), [id(41), id(101)]);
+  assert.deepEqual(shown(fold([page(92, 101, { has_more: true })], around)), [id(92), id(101)], 'the newest page does not join');
+});
+
+test('unread is exact while what is read is far from the newest', () => {
+  const messages = Array.from({ length: 20 }, (_, i) => message(i + 1));
+  const state = fold([
+    { type: 'chat', chat: chat({ seq: 300, unread: 300, last_message: message(300) }) },
+    { type: 'history', chat_id: CHAT, around: id(1), messages, has_newer: true },
+    { type: 'receipt.read', chat_id: CHAT, user_id: 'alice', up_to: id(12) },
+  ]);
+  assert.equal(unread(state, CHAT), 288);
+  assert.equal(unread(fold([news(301)], state), CHAT), 289);
+});
+
+test('only the wanted part of a long conversation becomes rows; what is pending stands at its very end', () => {
+  const messages = Array.from({ length: 20 }, (_, i) => message(i + 1));
+  const queued = { type: 'queued', message: { chat_id: CHAT, text: 'hi', client_msg_id: 'k', created_at: at(59) } };
+  const state = fold([{ type: 'history', chat_id: CHAT, messages }, queued]);
+  const texts = (more) => conversation(state, CHAT, more).filter(({ kind }) => kind === 'message').map((row) => row.message.text);
+  assert.deepEqual(texts({ from: 5, to: 8 }), ['text 6', 'text 7', 'text 8']);
+  assert.deepEqual(texts({ from: 18, to: 20 }), ['text 19', 'text 20', 'hi']);
+});
+
+test('the message that can be edited with the keyboard is the last own one that is there', () => {
+  const state = fold([news(1, 'alice'), news(2, 'alice'), deleted(2), news(3)]);
+  assert.equal(lastOwn(state, CHAT).message_id, id(1));
 });

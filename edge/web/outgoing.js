@@ -1,0 +1,123 @@
+/**
+ * What the user writes, optimistically: shown at once, sent under a key that stays, marked honestly when it was not accepted.
+ * Drafts and unsent messages are kept in `storage`, so that a reload loses neither.
+ */
+
+const TYPING_MS = 3_000; // one call in this time says that the user types
+
+export class Outgoing {
+  #messenger;
+  #storage;
+  #state;
+  #dispatch;
+  #typedAt = new Map();
+
+  constructor({ messenger, storage, state, dispatch }) {
+    this.#messenger = messenger;
+    this.#storage = storage;
+    this.#state = state;
+    this.#dispatch = dispatch;
+  }
+
+  /** Brings back what a reload has interrupted. */
+  restore() {
+    for (const [chatId, text] of Object.entries(this.#stored('drafts'))) this.#dispatch({ type: 'draft', chat_id: chatId, text });
+    const error = { message: 'The page was reloaded', reason: 'CLIENT_RELOADED', retryable: true };
+    for (const message of Object.values(this.#stored('outbox'))) {
+      this.#dispatch({ type: 'queued', message });
+      this.#dispatch({ type: 'failed', client_msg_id: message.client_msg_id, error: message.error ?? error });
+    }
+  }
+
+  send(chatId, text) {
+    const message = { chat_id: chatId, text, client_msg_id: randomId(), created_at: new Date().toISOString() };
+    this.#dispatch({ type: 'draft', chat_id: chatId, text: '' });
+    this.#typedAt.delete(chatId);
+    this.#send(message);
+  }
+
+  /** Sends once more, under the same key: if the server has it already, it stays one message. */
+  retry(clientMsgId) {
+    const message = this.#state().pending[clientMsgId];
+    if (message) this.#send(message);
+  }
+
+  /** Sends again what only ran out of time. */
+  resume() {
+    for (const { client_msg_id: id, error } of Object.values(this.#state().pending)) if (error?.retryable) this.retry(id);
+  }
+
+  discard(clientMsgId) {
+    this.#dispatch({ type: 'dropped', client_msg_id: clientMsgId });
+  }
+
+  draft(chatId, text) {
+    if ((this.#state().drafts[chatId] ?? '') === text) return;
+    this.#dispatch({ type: 'draft', chat_id: chatId, text });
+    if (text) this.typing(chatId);
+  }
+
+  /** Tells the peer that the user types, now and then. */
+  typing(chatId) {
+    if (Date.now() - (this.#typedAt.get(chatId) ?? 0) < TYPING_MS || this.#messenger.state.name !== 'online') return;
+    this.#typedAt.set(chatId, Date.now());
+    this.#messenger.call('chats.typing', { chat_id: chatId }, { retry: false }).catch(({ reason }) => reason); // not worth a word
+  }
+
+  /** Gives an own message another text: seen at once, taken back when it fails. Throws `RpcError`. */
+  async edit({ chat_id, message_id }, text) {
+    await this.#change(message_id, { text }, async () => {
+      const { message } = await this.#messenger.call('messages.edit', { chat_id, message_id, text });
+      this.#dispatch({ type: 'message.updated', message });
+    });
+  }
+
+  /** Takes a message away, for everybody where `forAll`. Throws `RpcError`. */
+  async delete({ chat_id, message_id }, forAll) {
+    await this.#change(message_id, { deleted: true, text: '' }, async () => {
+      await this.#messenger.call('messages.delete', { chat_id, message_id, ...(forAll && { for_all: true }) });
+      this.#dispatch({ type: 'message.deleted', chat_id, message_id });
+    });
+  }
+
+  /** Writes drafts and unsent messages down where they differ from those of the state before. */
+  keep(before) {
+    const { drafts, pending, me } = this.#state();
+    if (pending !== before.pending) this.#store(`outbox:${me}`, pending);
+    if (drafts !== before.drafts) this.#store(`drafts:${me}`, drafts);
+  }
+
+  async #change(messageId, change, work) {
+    this.#dispatch({ type: 'changing', message_id: messageId, change });
+    try {
+      await work();
+    } finally {
+      this.#dispatch({ type: 'changing', message_id: messageId, change: null });
+    }
+  }
+
+  async #send({ chat_id, text, client_msg_id, created_at }) {
+    this.#dispatch({ type: 'queued', message: { chat_id, text, client_msg_id, created_at } });
+    try {
+      const { message } = await this.#messenger.send({ chat_id, text, client_msg_id });
+      this.#dispatch({ type: 'message.new', message: { client_msg_id, ...message } });
+    } catch ({ message, reason, retryable = false }) {
+      this.#dispatch({ type: 'failed', client_msg_id, error: { message, reason, retryable } });
+    }
+  }
+
+  #store(name, value) {
+    try {
+      this.#storage.setItem(name, JSON.stringify(value));
+    } catch {
+      // A full storage costs the draft after a reload, not the message now.
+    }
+  }
+
+  #stored(name) {
+    return JSON.parse(this.#storage.getItem(`${name}:${this.#state().me}`) ?? '{}');
+  }
+}
+
+/** 128 random bits; `crypto.randomUUID` is missing where the page was not loaded over TLS. */
+const randomId = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, '0')).join('');
