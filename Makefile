@@ -1,6 +1,6 @@
 # Thin: what happens is in deploy/local/setup.sh (set-up) and in `python -m mesh` (the stack).
 .DEFAULT_GOAL := help
-.PHONY: help run up down status logs test check proto clean setup servers browser
+.PHONY: help run up down status logs test check bench proto clean setup servers browser
 
 SETUP := deploy/local/setup.sh
 VENV := .venv/bin
@@ -41,6 +41,9 @@ check: setup browser ## What CI runs: format, lint, types, import law, protos, t
 	$(VENV)/buf format protos --path protos/messenger --diff --exit-code
 	$(VENV)/buf lint $(GEN) --config protos/buf.yaml
 	$(VENV)/pytest $(ARGS)
+
+bench: setup ## Measure everything on stacks of its own, in under 15 minutes; one: python -m bench --help
+	@exec setpriv --pdeathsig TERM $(VENV)/python -m bench all
 
 proto: $(GEN) ## Build protos/gen from the .proto files
 

@@ -2,7 +2,11 @@
 
 import functools
 import os
-from collections.abc import Callable
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
 from typing import Concatenate, ParamSpec
 
 import click
@@ -35,6 +39,7 @@ def scenario(work: Callable[Concatenate[Context, P], Result]) -> Callable[..., N
     def run(
         runs: int, seconds: float, warm_up: float, as_json: bool, *args: P.args, **kwargs: P.kwargs
     ) -> None:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # the stack goes down as at Ctrl-C
         load, console = os.getloadavg()[0], Console(stderr=as_json, highlight=False)
         columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
         with Progress(*columns, console=console, transient=True) as progress:
@@ -138,3 +143,72 @@ def transcode(context: Context, calls: int) -> Result:
     from bench.scenarios import transcode
 
     return transcode.transcode(context, calls=calls)
+
+
+@main.command()
+@click.option("--clients", default=19_000, help="Of the edge that dies; it has a descriptor for each.")
+@click.option("--workers", default=3, type=click.IntRange(2, 13), help="Edge processes.")
+@click.option("--generators", default=2, type=click.IntRange(1, 8), help="Processes that hold the clients.")
+@SHARDS
+@scenario
+def storm(context: Context, clients: int, workers: int, generators: int, shards: int) -> Result:
+    """An edge dies, and its clients come back to the others."""
+    from bench.scenarios import storm
+
+    return storm.storm(context, clients=clients, workers=workers, generators=generators, shards=shards)
+
+
+@main.command()
+@click.option("--shards", default=8, type=click.IntRange(1, 8), help="MongoDB replica sets.")
+@click.option("--workers", default=2, type=click.IntRange(2, 13), help="Edge processes.")
+@click.option("--factor", default=0.0, help="Of the original's load; 0 looks for the greatest that is borne.")
+@GENERATORS
+@scenario
+def mix(context: Context, shards: int, workers: int, factor: float, generators: int) -> Result:
+    """The original's mix, as much of it as this machine carries."""
+    from bench.scenarios import mix
+
+    return mix.mix(context, shards=shards, workers=workers, factor=factor, generators=generators)
+
+
+ALL = (
+    ("transcode", "--calls", "5000"),
+    ("hop", "--seconds", "9"),
+    ("send", "--shards", "1"),
+    ("send", "--shards", "2"),
+    ("send", "--shards", "8"),
+    ("send", "--shards", "8", "--rate", "117", "--pairs", "32"),
+    ("read",),
+    ("notify", "--seconds", "5"),
+    ("connections",),
+    ("mix",),
+    ("storm",),
+)
+"""What `make bench` runs, one after the other."""
+
+TOTAL_S = 870.0
+"""Seconds for all of it; what has not begun by then is left out, and what is under way is ended."""
+
+
+@main.command(name="all")
+def everything() -> None:
+    """Every scenario: prints one JSON line each. Exit status 1 where one failed or was left out."""
+    until = time.monotonic() + TOTAL_S
+    failed = [" ".join(arguments) for arguments in ALL if not _run(arguments, until - time.monotonic())]
+    if failed:
+        raise click.ClickException(f"These failed or did not get their turn: {'; '.join(failed)}")
+
+
+def _run(arguments: Sequence[str], seconds: float) -> bool:
+    """Whether a scenario went well; one that takes longer is told to stop, and cleans up."""
+    if seconds <= 0:
+        return False
+    command = [sys.executable, "-m", "bench", *arguments, "--json"]
+    child = subprocess.Popen(command)  # noqa: S603  # ours
+    try:
+        return child.wait(seconds) == 0
+    except subprocess.TimeoutExpired:
+        return False
+    finally:
+        child.terminate()
+        child.wait()

@@ -2,6 +2,7 @@
 
 import asyncio
 import multiprocessing
+import resource
 import signal
 import traceback
 from collections.abc import Callable, Sequence
@@ -84,6 +85,8 @@ class Fleet:
 
 
 def _serve(pipe: Connection, make: Make, share: tuple[Any, ...]) -> None:
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C, and closes the pipe
     uvloop.run(_obey(pipe, make, share))
 

@@ -46,13 +46,19 @@ class Person:
         self.user_id = user_id
         self.socket = Socket(self._take)
         self.session: dict[str, Any] = {}
+        self._hear: Callable[[bytes], None] = lambda _: None
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[bytes]] = {}
 
-    async def connect(self, address: Address, which: int, source: str) -> None:
-        """Opens a session at the address's port number `which`."""
+    async def connect(self, address: Address, which: int, source: str, **cursor: str) -> None:
+        """Opens a session at the address's port number `which`; `cursor` may hold a `last_event_id`."""
         await self.socket.open("127.0.0.1", address.ports[which % len(address.ports)], source)
-        self.session = await self.call("session.connect", token=address.token(self.user_id))
+        token = address.token(self.user_id)
+        self.session = await self.call("session.connect", token=token, **cursor)
+
+    def heard_by(self, hear: Callable[[bytes], None]) -> None:
+        """Hands notifications to somebody."""
+        self._hear = hear
 
     async def call(self, method: str, **params: Any) -> Any:
         """The result of a call.
@@ -69,8 +75,10 @@ class Person:
         return msgspec.json.decode(text)["result"]
 
     def _take(self, text: bytes) -> None:
-        if kind_of(text) is not Kind.NOTIFICATION:
-            self._waiting.pop(number_of(text)).set_result(text)
+        if kind_of(text) is Kind.NOTIFICATION:
+            self._hear(text)
+        elif not (answer := self._waiting.pop(number_of(text))).done():
+            answer.set_result(text)
 
 
 async def side_by_side(

@@ -126,7 +126,9 @@ def flat(figures: Mapping[str, Any], under: str = "") -> dict[str, Any]:
 
 
 def _shown(value: Any) -> str:  # a figure
-    return f"{value:,.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:,.2f}" if value >= 1 else f"{value:.4g}"
 
 
 def command() -> str:

@@ -111,6 +111,10 @@ class Socket(asyncio.Protocol):
         """Hands frames to somebody else from now on."""
         self._take = take
 
+    def closed_by(self, closed: Callable[[], None]) -> None:
+        """Tells somebody else when the connection is gone."""
+        self._closed = closed
+
     # ── asyncio.Protocol ────────────────────────────────────────────────────────────────────────────────────
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -30,8 +30,10 @@ def median(runs: Sequence[Mapping[str, Any]]) -> Figures:
 def _median(values: Sequence[Any]) -> Any:  # as the runs have it
     if all(isinstance(value, Mapping) for value in values):
         return median(values)
+    if all(isinstance(value, int) and not isinstance(value, bool) for value in values):
+        return int(statistics.median(values))
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-        return round(statistics.median(values), 3)
+        return round(statistics.median(values), 4)
     return values[-1]
 
 
