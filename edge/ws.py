@@ -130,6 +130,7 @@ class _Socket:
             expiring_seconds=settings.expiring_seconds,
         )
         self._follower: Follower | None = None
+        self._following = asyncio.Lock()
         self._start: Start | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(MAX_CALLS)
@@ -251,12 +252,13 @@ class _Socket:
     # ── events ──────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _follow(self, cursor: EventId | None) -> Start:
-        if self._follower is not None:
-            await self._gateway.hub.leave(self._follower)
-        follower = Follower(self.user_id, self._deliver)
-        start = await self._gateway.hub.join(follower, cursor)
-        self._follower, self._start = follower, start
-        return start
+        async with self._following:  # of several session.connect at once the last one counts
+            if self._follower is not None:
+                await self._gateway.hub.leave(self._follower)
+            follower = Follower(self.user_id, self._deliver)
+            start = await self._gateway.hub.join(follower, cursor)
+            self._follower, self._start = follower, start
+            return start
 
     def _begin_events(self) -> None:
         """Lets the events of a fresh session.connect go, now that its result is on the wire."""

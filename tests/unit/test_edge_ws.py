@@ -1,0 +1,150 @@
+"""The WebSocket driver over real sockets, with a hub that counts and times that are short."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from edge import table
+from edge.admission import Admission
+from edge.auth import Authenticator
+from edge.calls import Calls
+from edge.hub import Follower, Hub, Start
+from edge.local import local_methods
+from edge.settings import Settings
+from edge.ws import Gateway
+from mesh import tokens
+from mesh.bus import EventId
+from messenger.edge.v1 import session_pb2
+
+SECRET = "s" * 32
+
+
+class CountingHub:
+    """Knows who follows; joining takes a turn of the loop, as it does with a real one."""
+
+    def __init__(self) -> None:
+        self.here: set[Follower] = set()
+
+    async def join(self, follower: Follower, _cursor: EventId | None) -> Start:
+        """Lets in."""
+        await asyncio.sleep(0)
+        self.here.add(follower)
+        return Start(last_event_id="1-0-1", recovered=True, events=())
+
+    async def leave(self, follower: Follower) -> None:
+        """Lets out."""
+        self.here.discard(follower)
+
+
+@pytest.fixture
+def hub() -> CountingHub:
+    """Nobody is here."""
+    return CountingHub()
+
+
+@pytest.fixture
+async def gateway(hub: CountingHub) -> AsyncIterator[Gateway]:
+    """A gateway whose sockets must authenticate within a fifth of a second."""
+    settings = Settings(
+        aggregator_address="unused",
+        dbapi_address="unused",
+        redis_urls=("redis://unused",),
+        jwt_secret=SECRET,
+        connect_seconds=0.2,
+    )
+    calls = Calls(
+        table.methods([session_pb2.DESCRIPTOR]),
+        channels={},
+        local=local_methods({}),
+        fallbacks={},
+        admission=cast(Admission, None),
+    )
+    authenticator = Authenticator(secret=SECRET, jwks="")
+    gateway = Gateway(settings, authenticator=authenticator, calls=calls, hub=cast(Hub, hub))
+    await gateway.start()
+    yield gateway
+    await gateway.drain()
+
+
+@pytest.fixture
+async def socket(gateway: Gateway) -> AsyncIterator[ClientConnection]:
+    """A client's socket."""
+    assert gateway._server is not None
+    port = next(iter(gateway._server.sockets)).getsockname()[1]
+    async with connect(f"ws://127.0.0.1:{port}/ws", proxy=None) as socket:
+        yield socket
+
+
+def session_connect(request_id: int = 1) -> dict[str, Any]:
+    """A good session.connect."""
+    token = tokens.issue("ann", secret=SECRET, now=datetime.now(UTC), ttl=timedelta(hours=1))
+    return {"jsonrpc": "2.0", "id": request_id, "method": "session.connect", "params": {"token": token}}
+
+
+async def closed(socket: ClientConnection) -> tuple[int | None, list[Any]]:
+    """Reads to the end: the close code, and the frames before it."""
+    frames: list[Any] = []
+    async with asyncio.timeout(5):
+        try:
+            while True:
+                frames.append(json.loads(await socket.recv()))
+        except ConnectionClosed:
+            return socket.close_code, frames
+
+
+async def test_nobody_authenticates(socket: ClientConnection, hub: CountingHub) -> None:
+    """A socket without a session is closed with 4501 when its time is up, also when it talks."""
+    await socket.send('{"jsonrpc":"2.0","id":1,"method":"session.ping"}')
+    assert "result" in json.loads(await socket.recv())
+    code, _ = await closed(socket)
+    assert code == 4501
+    assert not hub.here
+
+
+async def test_a_session_lives_on(socket: ClientConnection, hub: CountingHub) -> None:
+    """A socket with a session outlives that time, and follows its user's events until it ends."""
+    await socket.send(json.dumps(session_connect()))
+    assert "result" in json.loads(await socket.recv())
+    assert len(hub.here) == 1
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(socket.recv(), 0.4)
+    await socket.close()
+    async with asyncio.timeout(5):
+        while hub.here:  # noqa: ASYNC110  # the server notices a moment later
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("as_batch", [True, False])
+async def test_many_connects_at_once(socket: ClientConnection, hub: CountingHub, as_batch: bool) -> None:
+    """However many session.connect a socket makes at once, it follows once, and nothing is left behind."""
+    await socket.send(json.dumps(session_connect()))
+    await socket.recv()
+    calls = [session_connect(number) for number in range(20)]
+    for frame in [calls] if as_batch else calls:
+        await socket.send(json.dumps(frame))
+    for _ in range(1 if as_batch else len(calls)):
+        await socket.recv()
+    assert len(hub.here) == 1
+    await socket.close()
+    async with asyncio.timeout(5):
+        while hub.here:  # noqa: ASYNC110  # the server notices a moment later
+            await asyncio.sleep(0.01)
+
+
+async def test_an_edge_that_drains(socket: ClientConnection, gateway: Gateway) -> None:
+    """Each client is told when to come back, and is closed with 4000."""
+    await socket.send(json.dumps(session_connect()))
+    await socket.recv()
+    reading = asyncio.create_task(closed(socket))
+    await gateway.drain()
+    code, frames = await reading
+    assert code == 4000
+    assert [frame["method"] for frame in frames] == ["session.reconnect"]
+    assert frames[0]["params"]["reason"] == "draining"
+    assert frames[0]["params"]["after_ms"] >= 0
