@@ -87,6 +87,7 @@ async def test_throttling(by_http: HttpDevice) -> None:
         if by_http.response.status_code == 429:
             break
     assert answer["error"]["code"] == -32008
+    assert by_http.response is not None
     assert int(by_http.response.headers["Retry-After"]) >= 1
     await by_http.call("chats.list")  # another method has a bucket of its own
 
