@@ -2,7 +2,7 @@
 
 from antispam.verdict import Candidate, Decision, Verdict
 from messenger.antispam.v1 import antispam_pb2
-from messenger.events.v1.queue_pb2 import MessageAccepted, MessageEdited
+from messenger.events.v1.queue_pb2 import Event, MessageAccepted, MessageEdited
 
 _TO_PROTO = {
     Decision.PASS: antispam_pb2.DECISION_PASS,
@@ -10,6 +10,17 @@ _TO_PROTO = {
     Decision.UNCHECKED: antispam_pb2.DECISION_UNCHECKED,
 }
 _FROM_PROTO = {number: decision for decision, number in _TO_PROTO.items()}
+
+
+def text_of(event: Event) -> MessageAccepted | MessageEdited | None:
+    """What of an event a person will read; an edited text is judged like a new one."""
+    match event.WhichOneof("body"):
+        case "message_accepted":
+            return event.message_accepted
+        case "message_edited":
+            return event.message_edited
+        case _:
+            return None
 
 
 def candidate_of_event(accepted: MessageAccepted | MessageEdited) -> Candidate:

@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-from antispam.codec import candidate_of_event, verdict_to_proto
+from antispam.codec import candidate_of_event, text_of, verdict_to_proto
 from antispam.judge import Judge
 from mesh.amqp import CHECKED, DONE, Outcome, Publisher, Received
-from messenger.events.v1.queue_pb2 import Event, MessageAccepted, MessageEdited
 
 
 class Antispam:
@@ -27,20 +26,9 @@ class Antispam:
             Unavailable: the queue did not take them; the retry ladder leads to `checked` as well.
         """
         events = [one.event for one in received]
-        messages = [text for event in events if (text := _text_of(event))]
+        messages = [text for event in events if (text := text_of(event))]
         verdicts = await self._judge.judge([candidate_of_event(message) for message in messages])
         for message, verdict in zip(messages, verdicts, strict=True):
             message.verdict.CopyFrom(verdict_to_proto(verdict))
         await self._publisher.publish(CHECKED, "", events)
         return [DONE] * len(received)
-
-
-def _text_of(event: Event) -> MessageAccepted | MessageEdited | None:
-    """What of an event a person will read; an edited text is judged like a new one."""
-    match event.WhichOneof("body"):
-        case "message_accepted":
-            return event.message_accepted
-        case "message_edited":
-            return event.message_edited
-        case _:
-            return None

@@ -42,15 +42,15 @@ class Rules:
 
     Args:
         rules: in order; the first that rejects is named in the verdict.
-        clock: seconds, monotonic.
+        clock: the time at which a candidate counts: seconds, monotonic. By default when it is judged.
     """
 
     name = "rules"
 
-    def __init__(self, rules: Sequence[Rule], *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, rules: Sequence[Rule], *, clock: Callable[[Candidate], float] | None = None) -> None:
         self._rules = rules
-        self._clock = clock
-        self._verdicts: OrderedDict[str, Verdict] = OrderedDict()
+        self._clock = clock or (lambda _: time.monotonic())
+        self._verdicts: OrderedDict[tuple[str, int], Verdict] = OrderedDict()
 
     async def check(self, candidates: Sequence[Candidate]) -> list[Verdict]:
         """One verdict a candidate. Cancelling it loses nothing: what was judged is remembered."""
@@ -62,16 +62,17 @@ class Rules:
         return verdicts
 
     def _remembered(self, candidate: Candidate) -> Verdict:
-        verdict = self._verdicts.get(candidate.message_id)
+        # An edit has its message's id and another text.
+        key = (candidate.message_id, hash(candidate.text))
+        verdict = self._verdicts.get(key)
         if verdict is None:
-            verdict = self._judge(candidate)
-            self._verdicts[candidate.message_id] = verdict
+            verdict = self._verdicts[key] = self._judge(candidate)
             if len(self._verdicts) > REMEMBERED:
                 self._verdicts.popitem(last=False)
         return verdict
 
     def _judge(self, candidate: Candidate) -> Verdict:
-        now = self._clock()
+        now = self._clock(candidate)
         # Every rule sees every message, also one that another rule rejects: they count.
         return merge([self._apply(rule, candidate, now) for rule in self._rules])
 
@@ -82,3 +83,15 @@ class Rules:
             log.exception("rule failed", rule=rule.name, message_id=candidate.message_id)
             return unchecked(rule.name, "CHECKER_FAILED")
         return reject(rule.name, reason) if reason else PASS
+
+
+def time_of_sending() -> Callable[[Candidate], float]:
+    """A clock for what is judged late, perhaps all at once: the pace of its sending counts."""
+    latest = 0.0
+
+    def clock(candidate: Candidate) -> float:
+        nonlocal latest
+        latest = max(latest, candidate.created_at / 1000)
+        return latest
+
+    return clock

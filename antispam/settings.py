@@ -14,6 +14,9 @@ class Settings(CommonSettings, QueueSettings):
     antispam_budget_ms: int = Field(
         default=150, gt=0, description="Time for judging what is taken from the queue at once."
     )
+    antispam_late_budget_ms: int = Field(
+        default=2_000, gt=0, description="Time for judging at once what passed unchecked."
+    )
     flood_messages: int = Field(default=1_000, gt=0, description="Messages of one sender in a window.")
     flood_peers: int = Field(default=60, gt=0, description="Receivers of one sender in a window.")
     flood_window: float = Field(default=10.0, gt=0, description="The window, in seconds.")

@@ -1,22 +1,26 @@
 """Puts antispam together; the only place that names its concrete parts."""
 
+from collections.abc import Callable
+
 from antispam.checkers.blocklist import Blocklist
 from antispam.checkers.flood import Flood
 from antispam.checkers.links import Links
 from antispam.checkers.near_duplicate import NearDuplicate
 from antispam.consumer import Antispam
 from antispam.judge import Judge
-from antispam.rules import Rules
+from antispam.late import LateAntispam
+from antispam.rules import Rules, time_of_sending
 from antispam.service import CheckerService
 from antispam.settings import Settings
 from antispam.teams import TeamChecker
-from mesh.amqp import MESSAGES, Consumer, Publisher
+from antispam.verdict import Candidate
+from mesh.amqp import LATE, MESSAGES, Consumer, Publisher
 from mesh.channel import Channel
 from mesh.lifecycle import App
 from messenger.antispam.v1.antispam_pb2_grpc import CheckerServiceStub, add_CheckerServiceServicer_to_server
 
 
-def rules(settings: Settings) -> Rules:
+def rules(settings: Settings, clock: Callable[[Candidate], float] | None = None) -> Rules:
     """The own rules, as the settings want them."""
     return Rules(
         [
@@ -36,7 +40,8 @@ def rules(settings: Settings) -> Rules:
                 length=settings.duplicate_length,
                 window=settings.duplicate_window,
             ),
-        ]
+        ],
+        clock=clock,
     )
 
 
@@ -45,18 +50,26 @@ async def wire(settings: Settings, app: App) -> None:
     enter = app.stack.enter_async_context
     budget = settings.antispam_budget_ms / 1000
     own = rules(settings)
-    teams = [
-        TeamChecker(address, CheckerServiceStub(await enter(Channel(address))).Check, budget=budget)
-        for address in settings.antispam_checkers
-    ]
+    late_budget = settings.antispam_late_budget_ms / 1000
+    late_own = rules(settings, time_of_sending())
+    stubs = {
+        address: CheckerServiceStub(await enter(Channel(address))) for address in settings.antispam_checkers
+    }
+    teams = [TeamChecker(address, stub.Check, budget=budget) for address, stub in stubs.items()]
+    late_teams = [TeamChecker(address, stub.Check, budget=late_budget) for address, stub in stubs.items()]
     topology = settings.topology()
     publisher = await enter(Publisher(settings.amqp_url, topology, name="antispam"))
     handler = Antispam(Judge([own, *teams], budget=budget), publisher)
     consumer = Consumer(
         settings.amqp_url, topology, MESSAGES, handler, publisher, drain_timeout=settings.drain_seconds
     )
+    late_handler = LateAntispam(Judge([late_own, *late_teams], budget=late_budget), publisher)
+    late_consumer = Consumer(
+        settings.amqp_url, topology, LATE, late_handler, publisher, drain_timeout=settings.drain_seconds
+    )
 
     app.serve(add_CheckerServiceServicer_to_server, CheckerService(Judge([own], budget=budget)))
     app.check("publisher", publisher.ready)
     app.check("consumer", consumer.ready)
     await enter(consumer)
+    await enter(late_consumer)

@@ -6,9 +6,8 @@ An event is done when both have it. What failed goes round the retry ladder alon
 import asyncio
 from collections.abc import Sequence
 
-import structlog
-
 from dbstore import rules
+from dbstore.late import LateCheck
 from dbstore.rules import Published
 from mesh.amqp import DONE, Outcome, Park, Received, retry_of
 from mesh.bus import Bus
@@ -17,8 +16,6 @@ from mesh.mailbox.model import Appended
 from mesh.mailbox.store import MailboxStore
 from mesh.wire import message_to_proto, to_datetime
 from messenger.events.v1 import queue_pb2
-
-log = structlog.get_logger()
 
 Told = list[Published]
 """What the users' streams are to be told of one event."""
@@ -30,28 +27,34 @@ class EventHandler:
     Args:
         store: the mailboxes.
         bus: the users' streams.
+        late: what follows when a message passed unchecked.
     """
 
-    def __init__(self, store: MailboxStore, bus: Bus) -> None:
+    def __init__(self, store: MailboxStore, bus: Bus, late: LateCheck) -> None:
         self._store = store
         self._bus = bus
+        self._late = late
 
     async def handle(self, received: Sequence[Received]) -> Sequence[Outcome]:
         """Takes effect of events; one outcome an event, in order."""
         events = [one.event for one in received]
         stored = await self._store_all(events)
+        good = [n for n, told in enumerate(stored) if not isinstance(told, Exception)]
+        unchecked = [n for n in good if rules.is_unchecked(events[n])]
+        unasked = await self._late.ask([events[n] for n in unchecked])
         # Each chat is told once, with the last event that touched it: after the messages, as it then stands.
-        last = {
-            key: index
-            for index, (event, told) in enumerate(zip(events, stored, strict=True))
-            if not isinstance(told, Exception)
-            for key in rules.changed_chats(event)
-        }
+        last = {key: n for n in good for key in rules.changed_chats(events[n])}
         for key, chat in (await self._chats(list(last))).items():
             told = stored[last[key]]
-            if not isinstance(told, Exception):
+            if isinstance(chat, Exception):
+                stored[last[key]] = chat
+            elif not isinstance(told, Exception):
                 told.append(chat)
-        return await self._publish(stored)
+        outcomes = await self._publish(stored)
+        if unasked is not None:
+            for n in unchecked:
+                outcomes[n] = retry_of(unasked)
+        return outcomes
 
     # ── the peers' mailboxes ────────────────────────────────────────────────────────────────────────────────
 
@@ -89,18 +92,10 @@ class EventHandler:
         return outcomes
 
     async def _refuse(self, accepted: queue_pb2.MessageAccepted) -> Told | Exception:
-        """Records a rejection in the sender's mailbox; nobody is told of it."""
-        message, verdict = accepted.message, accepted.verdict
         try:
-            await self._store.record_rejection(
-                message.sender_id, message.chat_id, message.message_id, f"{verdict.checker}:{verdict.reason}"
-            )
+            return await self._late.refuse(accepted)
         except MessengerError as error:
             return error
-        log.info(
-            "message rejected", message_id=message.message_id, checker=verdict.checker, reason=verdict.reason
-        )
-        return [rules.sender_copy(accepted)]
 
     async def _store_other(self, event: queue_pb2.Event) -> Told | Exception:
         try:
@@ -110,9 +105,11 @@ class EventHandler:
                 case "delivered_advanced":
                     return await self._delivered(event.delivered_advanced)
                 case "message_edited":
-                    return await self._edited(event.message_edited)
+                    return await self._edited(event)
                 case "message_removed":
                     return await self._removed(event.message_removed)
+                case "message_judged":
+                    return await self._late.settle(event.message_judged)
                 case "chat_opened":
                     return []
                 case _:
@@ -134,39 +131,50 @@ class EventHandler:
             return []
         return [rules.delivery_receipt(delivered)]
 
-    async def _edited(self, edited: queue_pb2.MessageEdited) -> Told:
-        message = edited.message
+    async def _edited(self, event: queue_pb2.Event) -> Told:
+        edited, message = event.message_edited, event.message_edited.message
         told = [rules.message_updated(message.sender_id, message)]
         if rules.is_rejected(edited):
             return told
-        copy = await self._store.apply_edit(
-            edited.receiver_id,
-            message.chat_id,
-            message.message_id,
-            text=message.text,
-            edited_at=to_datetime(message.edited_at),
-            version=edited.version,
-        )
+        try:
+            copy = await self._store.apply_edit(
+                edited.receiver_id,
+                message.chat_id,
+                message.message_id,
+                text=message.text,
+                edited_at=to_datetime(message.edited_at),
+                version=edited.version,
+                unchecked=rules.is_unchecked(event),
+            )
+        except NotFound:
+            if await self._store.is_rejected(message.sender_id, message.chat_id, message.message_id):
+                return told  # there is no copy, and there will be none
+            raise
         return [rules.message_updated(edited.receiver_id, message_to_proto(copy)), *told]
 
     async def _removed(self, removed: queue_pb2.MessageRemoved) -> Told:
         told = [rules.message_deleted(removed.user_id, removed)]
         if not removed.for_all:
             return told
-        await self._store.apply_removal(
-            removed.peer_id, removed.chat_id, removed.message_id, version=removed.version
-        )
+        try:
+            await self._store.apply_removal(
+                removed.peer_id, removed.chat_id, removed.message_id, version=removed.version
+            )
+        except NotFound:
+            if await self._store.is_rejected(removed.user_id, removed.chat_id, removed.message_id):
+                return told
+            raise
         return [rules.message_deleted(removed.peer_id, removed), *told]
 
     # ── the users' streams ──────────────────────────────────────────────────────────────────────────────────
 
-    async def _chats(self, keys: list[tuple[str, str]]) -> dict[tuple[str, str], Published]:
-        """How chats stand; one that cannot be read now is told by its next change."""
+    async def _chats(self, keys: list[tuple[str, str]]) -> dict[tuple[str, str], Published | Exception]:
+        """How chats stand, or why one cannot be read now; what is not there has nothing to be told."""
         found = await self._store.get_chats(keys) if keys else []
         return {
-            key: rules.chat_changed(chat)
+            key: chat if isinstance(chat, Exception) else rules.chat_changed(chat)
             for key, chat in zip(keys, found, strict=True)
-            if not isinstance(chat, Exception)
+            if not isinstance(chat, NotFound)
         }
 
     async def _publish(self, plans: list[Told | Exception]) -> list[Outcome]:

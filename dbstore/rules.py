@@ -15,6 +15,21 @@ def is_rejected(checked: queue_pb2.MessageAccepted | queue_pb2.MessageEdited) ->
     return checked.verdict.decision == antispam_pb2.DECISION_REJECT
 
 
+def is_unchecked(event: queue_pb2.Event) -> bool:
+    """Whether an event brings a text to its receiver that antispam has not judged."""
+    match event.WhichOneof("body"):
+        case "message_accepted":
+            return not _has_verdict(event.message_accepted)
+        case "message_edited":
+            return not _has_verdict(event.message_edited)
+        case _:
+            return False
+
+
+def _has_verdict(text: queue_pb2.MessageAccepted | queue_pb2.MessageEdited) -> bool:
+    return text.verdict.decision in (antispam_pb2.DECISION_PASS, antispam_pb2.DECISION_REJECT)
+
+
 def incoming(accepted: queue_pb2.MessageAccepted) -> IncomingMessage:
     """The receiver's copy of a message."""
     message = accepted.message
@@ -26,6 +41,7 @@ def incoming(accepted: queue_pb2.MessageAccepted) -> IncomingMessage:
         text=message.text,
         created_at=to_datetime(message.created_at),
         item_id=accepted.item_id,
+        unchecked=not _has_verdict(accepted),
     )
 
 
@@ -63,6 +79,14 @@ def message_deleted(user_id: str, removed: queue_pb2.MessageRemoved) -> Publishe
     return user_id, notifications_pb2.Notification(message_deleted=body).SerializeToString()
 
 
+def taken_back(message: StoredMessage) -> Published:
+    """Tells the receiver's devices that a late verdict took a message away."""
+    body = notifications_pb2.MessageDeleted(
+        chat_id=message.chat_id, message_id=message.message_id, reason="spam"
+    )
+    return message.owner, notifications_pb2.Notification(message_deleted=body).SerializeToString()
+
+
 def delivery_receipt(delivered: queue_pb2.DeliveredAdvanced) -> Published:
     """Tells the peer how far the user's devices have received."""
     body = notifications_pb2.ReceiptDelivered(
@@ -87,6 +111,8 @@ def changed_chats(event: queue_pb2.Event) -> list[tuple[str, str]]:
             removed = event.message_removed
             mine = [(removed.user_id, removed.chat_id)]
             return [*mine, (removed.peer_id, removed.chat_id)] if removed.for_all else mine
+        case "message_judged":
+            return [(event.message_judged.receiver_id, event.message_judged.chat_id)]
         case "read_advanced":
             return [(event.read_advanced.user_id, event.read_advanced.chat_id)]
         case "chat_opened":

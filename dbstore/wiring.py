@@ -1,6 +1,7 @@
 """Puts dbstore together; the only place that names its concrete parts."""
 
 from dbstore.consumer import EventHandler
+from dbstore.late import LateCheck
 from dbstore.settings import Settings
 from mesh import call
 from mesh.amqp import CHECKED, Consumer, Publisher
@@ -25,7 +26,7 @@ async def wire(settings: Settings, app: App) -> None:
             settings.amqp_url,
             topology,
             CHECKED,
-            EventHandler(store, bus).handle,
+            EventHandler(store, bus, LateCheck(store, publisher)).handle,
             publisher,
             prefetch=settings.prefetch,
             concurrency=settings.concurrency,

@@ -3,13 +3,15 @@
 from mesh.amqp.consumer import Consumer, Handler, retry_of
 from mesh.amqp.delivery import DONE, Delivery, Done, Outcome, Park, Received, Retry
 from mesh.amqp.publisher import Publisher
-from mesh.amqp.topology import CHECKED, MESSAGES, PARKED, RETRY, Topology
+from mesh.amqp.topology import CHECKED, LATE, MESSAGES, PARKED, PAUSE, RETRY, Topology
 
 __all__ = [
     "CHECKED",
     "DONE",
+    "LATE",
     "MESSAGES",
     "PARKED",
+    "PAUSE",
     "RETRY",
     "Consumer",
     "Delivery",

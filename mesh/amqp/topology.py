@@ -4,7 +4,8 @@ messages ──► messages ──(TTL: the antispam window)──┐
                  └─► antispam ──────────────────────┴─► checked ──► checked ──► dbstore
                                                            ▲                      │
                               retry.1s  retry.10s  retry.60s ◄────── retry ◄──────┤
-                                                         parked ◄─── parked ◄─────┘
+                                                         parked ◄─── parked ◄─────┤
+                 antispam ◄── late ◄── (late.pause) ◄──── late ◄─── unchecked ◄───┘
 """
 
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ CHECKED = "checked"
 """Fanout exchange and queue of what dbstore carries over to the receiver."""
 RETRY = "retry"
 """Direct exchange before the ladder; its routing keys are the rungs."""
+LATE = "late"
+"""Direct exchange and queue of messages that passed unchecked; by the key `PAUSE` they wait there first."""
+PAUSE = "pause"
 PARKED = "parked"
 """Fanout exchange and queue of what only an operator can help."""
 
@@ -42,6 +46,8 @@ class Topology:
 
     Attributes:
         prefix: put before every name, so that several systems share a broker.
+        late_pause: seconds after which a message that passed unchecked, and that antispam still has no answer
+            for, is judged again.
         window: seconds that a message waits for antispam before it goes on without a verdict.
         ladder: seconds of pause before each further attempt; the last one repeats.
         max_attempts: attempts until an event is parked.
@@ -50,6 +56,7 @@ class Topology:
 
     prefix: str = ""
     window: float = 2.0
+    late_pause: float = 10.0
     ladder: tuple[float, ...] = (1, 10, 60)
     max_attempts: int = 10
     max_length: int = 1_000_000
@@ -73,7 +80,7 @@ class Topology:
 
     def exchanges(self) -> dict[str, str]:
         """Exchange names and their types."""
-        kinds = {MESSAGES: "direct", CHECKED: "fanout", RETRY: "direct", PARKED: "fanout"}
+        kinds = {MESSAGES: "direct", CHECKED: "fanout", RETRY: "direct", LATE: "direct", PARKED: "fanout"}
         return {self.name(base): kind for base, kind in kinds.items()}
 
     def queues(self) -> list[Queue]:
@@ -86,10 +93,23 @@ class Topology:
             self._queue(MESSAGES, MESSAGES, "", dead_letters=CHECKED, ttl=self.window),
             self._queue(CHECKED, CHECKED, "", dead_letters=PARKED),
             *rungs,
+            self._queue(LATE, LATE, "", dead_letters=PARKED),
+            self._queue(
+                f"{LATE}.{PAUSE}", LATE, PAUSE, dead_letters=LATE, dead_letter_key="", ttl=self.late_pause
+            ),
             self._queue(PARKED, PARKED, ""),
         ]
 
-    def _queue(self, base: str, exchange: str, key: str, *, dead_letters: str = "", ttl: float = 0) -> Queue:
+    def _queue(
+        self,
+        base: str,
+        exchange: str,
+        key: str,
+        *,
+        dead_letters: str = "",
+        dead_letter_key: str | None = None,
+        ttl: float = 0,
+    ) -> Queue:
         arguments: Arguments = {
             "x-queue-type": "quorum",
             "x-max-length": self.max_length,
@@ -101,6 +121,8 @@ class Topology:
                 "x-dead-letter-strategy": "at-least-once",
                 "x-delivery-limit": DELIVERY_LIMIT,
             }
+        if dead_letter_key is not None:
+            arguments["x-dead-letter-routing-key"] = dead_letter_key
         if ttl:
             arguments["x-message-ttl"] = round(ttl * 1000)
         return Queue(name=self.name(base), exchange=self.name(exchange), routing_key=key, arguments=arguments)

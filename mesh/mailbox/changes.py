@@ -61,12 +61,25 @@ def deleted(message: StoredMessage, *, for_all: bool, at: datetime) -> StoredMes
 
 
 def with_edit(
-    copy: StoredMessage, *, text: str, edited_at: datetime, version: int, at: datetime
+    copy: StoredMessage,
+    *,
+    text: str,
+    edited_at: datetime,
+    version: int,
+    at: datetime,
+    unchecked: bool = False,
 ) -> StoredMessage:
     """The receiver's copy with the sender's edit in it, unless it is deleted or has seen a later one."""
     if copy.deleted or version <= copy.version:
         return copy
-    return replace(copy, text=text, edited_at=whole_ms(edited_at), version=version, changed_at=at)
+    return replace(
+        copy,
+        text=text,
+        edited_at=whole_ms(edited_at),
+        version=version,
+        changed_at=at,
+        unchecked=copy.unchecked or unchecked,
+    )
 
 
 def removed(copy: StoredMessage, *, version: int, at: datetime) -> StoredMessage:
@@ -74,6 +87,14 @@ def removed(copy: StoredMessage, *, version: int, at: datetime) -> StoredMessage
     if copy.deleted or version <= copy.version:
         return copy
     return replace(copy, text="", version=version, deleted=True, changed_at=at)
+
+
+def judged(copy: StoredMessage, *, spam: bool, at: datetime) -> StoredMessage:
+    """The receiver's copy after a verdict that came late; one that was checked stays as it is."""
+    if not copy.unchecked:
+        return copy
+    checked = replace(copy, unchecked=False)
+    return removed(checked, version=copy.version + 1, at=at) if spam else checked
 
 
 def as_sent(message: StoredMessage) -> StoredMessage:

@@ -46,14 +46,24 @@ class MongoChanger(Sharded):
         )
 
     async def apply_edit(
-        self, owner: str, chat_id: str, message_id: str, *, text: str, edited_at: datetime, version: int
+        self,
+        owner: str,
+        chat_id: str,
+        message_id: str,
+        *,
+        text: str,
+        edited_at: datetime,
+        version: int,
+        unchecked: bool = False,
     ) -> StoredMessage:
         """See `store.MailboxChanger`."""
         check_text("text", text)
         now, entry = self._now(), await self._entry(owner, chat_id, message_id)
         after, _ = await self._change(
             entry,
-            lambda copy: changes.with_edit(copy, text=text, edited_at=edited_at, version=version, at=now),
+            lambda copy: changes.with_edit(
+                copy, text=text, edited_at=edited_at, version=version, unchecked=unchecked, at=now
+            ),
         )
         return after
 
@@ -64,6 +74,18 @@ class MongoChanger(Sharded):
         now, entry = self._now(), await self._entry(owner, chat_id, message_id)
         after, _ = await self._change(entry, lambda copy: changes.removed(copy, version=version, at=now))
         return after
+
+    async def settle_unchecked(
+        self, owner: str, chat_id: str, message_id: str, *, spam: bool
+    ) -> StoredMessage:
+        """See `store.MailboxChanger`."""
+        now, entry = self._now(), await self._entry(owner, chat_id, message_id)
+        after, _ = await self._change(entry, lambda copy: changes.judged(copy, spam=spam, at=now))
+        return after
+
+    async def is_rejected(self, owner: str, chat_id: str, message_id: str) -> bool:
+        """See `store.MailboxChanger`."""
+        return bool((await self._entry(owner, chat_id, message_id)).message.rejected)
 
     async def record_rejection(self, owner: str, chat_id: str, message_id: str, reason: str) -> None:
         """See `store.MailboxChanger`."""

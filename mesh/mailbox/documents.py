@@ -31,7 +31,7 @@ BLOCKS = "blocks"
 # Present only where they say something.
 _OPTIONAL = (
     "item_id", "client_msg_id", "version", "edited_at", "deleted", "deleted_for_all", "original_text",
-    "rejected", "changed_at",
+    "rejected", "unchecked", "changed_at",
 )  # fmt: skip
 _OPTIONAL_OF_CHAT = (
     "activity", "changed_at", "read_up_to", "read_incoming", "read_seq", "deletions", "gone",
@@ -39,8 +39,8 @@ _OPTIONAL_OF_CHAT = (
 )  # fmt: skip
 # What `chats.last` leaves out, since the chat says it already.
 _OF_CHAT = ("owner", "chat_id", "peer_id", "item_id")
-# And what it leaves out besides: its version is a field of its own, a rejection is not folded.
-_NOT_OPTIONAL_IN_LAST = (*_OF_CHAT, "version", "rejected")
+# And what it leaves out besides: its version is a field of its own, what antispam says is not folded.
+_NOT_OPTIONAL_IN_LAST = (*_OF_CHAT, "version", "rejected", "unchecked")
 
 
 def chat_key(owner: str, chat_id: str) -> str:
@@ -186,12 +186,13 @@ def message_entry(document: Document) -> OutboxEntry:
 
 def change_update(message: StoredMessage, mark: Document) -> Document:
     """Writes what the rules of `changes` change about a message, with an outbox mark or {}."""
-    names = ("edited_at", "deleted", "deleted_for_all", "original_text", "changed_at")
+    names = ("edited_at", "deleted", "deleted_for_all", "original_text", "changed_at", "unchecked")
     fields = {name: value for name in names if (value := getattr(message, name))}
-    update: Document = {"$set": {"text": message.text, "version": message.version} | fields | mark}
-    if message.deleted_for_all:
-        update["$unset"] = {EDIT_MARK: ""}  # nobody needs the text any more
-    return update
+    version = {"version": message.version} if message.version else {}
+    update: Document = {"$set": {"text": message.text} | version | fields | mark}
+    over = [EDIT_MARK] if message.deleted_for_all else []  # nobody needs the text any more
+    over += [] if message.unchecked else ["unchecked"]
+    return update | ({"$unset": dict.fromkeys(over, "")} if over else {})
 
 
 def edit_mark(message: StoredMessage) -> Document:

@@ -46,13 +46,23 @@ class MemoryChanger(MemoryState):
         return self._announced(after, entry, replaces=lambda other: for_all or not _is_edit(other))
 
     async def apply_edit(
-        self, owner: str, chat_id: str, message_id: str, *, text: str, edited_at: datetime, version: int
+        self,
+        owner: str,
+        chat_id: str,
+        message_id: str,
+        *,
+        text: str,
+        edited_at: datetime,
+        version: int,
+        unchecked: bool = False,
     ) -> StoredMessage:
         """See `store.MailboxChanger`."""
         check_text("text", text)
         copy = self._message(owner, chat_id, message_id)
         return self._replace(
-            changes.with_edit(copy, text=text, edited_at=edited_at, version=version, at=self._now())
+            changes.with_edit(
+                copy, text=text, edited_at=edited_at, version=version, unchecked=unchecked, at=self._now()
+            )
         )
 
     async def apply_removal(
@@ -61,6 +71,17 @@ class MemoryChanger(MemoryState):
         """See `store.MailboxChanger`."""
         copy = self._message(owner, chat_id, message_id)
         return self._replace(changes.removed(copy, version=version, at=self._now()))
+
+    async def settle_unchecked(
+        self, owner: str, chat_id: str, message_id: str, *, spam: bool
+    ) -> StoredMessage:
+        """See `store.MailboxChanger`."""
+        copy = self._message(owner, chat_id, message_id)
+        return self._replace(changes.judged(copy, spam=spam, at=self._now()))
+
+    async def is_rejected(self, owner: str, chat_id: str, message_id: str) -> bool:
+        """See `store.MailboxChanger`."""
+        return bool(self._message(owner, chat_id, message_id).rejected)
 
     async def record_rejection(self, owner: str, chat_id: str, message_id: str, reason: str) -> None:
         """See `store.MailboxChanger`."""

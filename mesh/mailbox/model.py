@@ -26,6 +26,7 @@ class IncomingMessage:
     text: str
     created_at: datetime
     item_id: str = ""
+    unchecked: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +44,7 @@ class StoredMessage:
         deleted_for_all: its sender took it away from both copies; known on the sender's copy only.
         changed_at: when it was edited or deleted here last.
         rejected: why antispam keeps it from its receiver; "" where it does not.
+        unchecked: it came to its receiver without a verdict of antispam's, which is to follow.
     """
 
     owner: str
@@ -62,6 +64,7 @@ class StoredMessage:
     deleted_for_all: bool = False
     original_text: str = ""
     rejected: str = ""
+    unchecked: bool = False
     changed_at: datetime | None = None
 
 

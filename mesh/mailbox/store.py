@@ -150,9 +150,19 @@ class MailboxChanger(Protocol):
         ...
 
     async def apply_edit(
-        self, owner: str, chat_id: str, message_id: str, *, text: str, edited_at: datetime, version: int
+        self,
+        owner: str,
+        chat_id: str,
+        message_id: str,
+        *,
+        text: str,
+        edited_at: datetime,
+        version: int,
+        unchecked: bool = False,
     ) -> StoredMessage:
         """Takes the sender's edit over into the owner's copy, which it returns as it now stands.
+
+        One that passed antispam unchecked is flagged so.
 
         Only a version greater than the copy's takes effect, and none on what the owner has deleted. NotFound
         where the copy is not there, or not yet.
@@ -163,6 +173,20 @@ class MailboxChanger(Protocol):
         self, owner: str, chat_id: str, message_id: str, *, version: int
     ) -> StoredMessage:
         """Takes a message away from the owner's copy; as `apply_edit`. What was unread counts no more."""
+        ...
+
+    async def settle_unchecked(
+        self, owner: str, chat_id: str, message_id: str, *, spam: bool
+    ) -> StoredMessage:
+        """Takes a late verdict over into the receiver's copy, which it returns as it now stands.
+
+        A copy that passed unchecked is checked now, and taken away where it is spam; what was unread counts
+        no more. One that had its verdict stays as it is: the first holds. NotFound where there is no copy.
+        """
+        ...
+
+    async def is_rejected(self, owner: str, chat_id: str, message_id: str) -> bool:
+        """Whether the sender's copy notes a rejection. NotFound for no message of this copy."""
         ...
 
     async def record_rejection(self, owner: str, chat_id: str, message_id: str, reason: str) -> None:

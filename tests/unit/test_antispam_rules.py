@@ -186,7 +186,7 @@ def test_ordinary_rules_pass_a_lone_message(text: str) -> None:
 
 async def test_a_redelivered_message_counts_once() -> None:
     """The same message again gets the same verdict, and the flood does not grow by it."""
-    rules = Rules([Flood(messages=1)], clock=lambda: 0.0)
+    rules = Rules([Flood(messages=1)], clock=lambda _: 0.0)
     assert await rules.check([HELLO] * 5) == [PASS] * 5
     assert await rules.check([replace(HELLO, message_id="2")]) == [reject("flood", "TOO_MANY_MESSAGES")]
 
@@ -200,7 +200,7 @@ async def test_a_broken_rule_leaves_messages_unchecked() -> None:
         def check(self, candidate: Candidate, now: float) -> str:
             raise ZeroDivisionError
 
-    rules = Rules([Broken(), Blocklist()], clock=lambda: 0.0)
+    rules = Rules([Broken(), Blocklist()], clock=lambda _: 0.0)
     assert await rules.check([to(1), to(2, GTUBE)]) == [
         unchecked("broken", "CHECKER_FAILED"),
         reject("blocklist", "BLOCKED_WORD"),

@@ -7,11 +7,12 @@ import pytest
 
 from dbapi.events import entry_of, event_of
 from dbstore.consumer import EventHandler
-from mesh.amqp import DONE, Delivery, Outcome, Park, Received, Retry
+from dbstore.late import LateCheck
+from mesh.amqp import DONE, LATE, Delivery, Outcome, Park, Publisher, Received, Retry
 from mesh.bus import Bus
 from mesh.errors import MessengerError, Unavailable
 from mesh.mailbox.memory import MemoryMailbox
-from mesh.mailbox.model import Appended, NewMessage
+from mesh.mailbox.model import Appended, NewMessage, StoredMessage
 from messenger.antispam.v1 import antispam_pb2
 from messenger.events.v1 import notifications_pb2, queue_pb2
 
@@ -35,13 +36,28 @@ class HandBus:
         return outcomes
 
 
+class HandPublisher:
+    """A publisher that keeps what it is given, and can be away."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, queue_pb2.Event]] = []
+        self.away = False
+
+    async def publish(self, exchange: str, _key: str, events: Sequence[queue_pb2.Event]) -> None:
+        if self.away:
+            raise Unavailable("away")
+        self.sent += [(exchange, event) for event in events]
+
+
 class World:
     """A store, a bus, and the handler between."""
 
     def __init__(self, shards: int = 1) -> None:
         self.store = MemoryMailbox(shards)
         self.bus = HandBus()
-        self.handler = EventHandler(self.store, cast(Bus, self.bus))
+        self.late = HandPublisher()
+        late = LateCheck(self.store, cast(Publisher, self.late))
+        self.handler = EventHandler(self.store, cast(Bus, self.bus), late)
 
     async def message(self, text: str, sender: str = "ann", receiver: str = "bob") -> queue_pb2.Event:
         chat = (await self.store.open_chat(sender, receiver)).chat
@@ -155,3 +171,140 @@ async def test_read_pointer_reaches_the_peer(world: World) -> None:
     assert chat.peer_read_up_to == message.message_id
     assert ("ann", "receipt_read") in world.bus.told
     assert ("bob", "chat_updated") in world.bus.told
+
+
+def judged(event: queue_pb2.Event, decision: antispam_pb2.Decision.ValueType) -> queue_pb2.Event:
+    """What antispam says late of a message."""
+    accepted = event.message_accepted
+    return queue_pb2.Event(
+        message_judged=queue_pb2.MessageJudged(
+            message_id=accepted.message.message_id,
+            chat_id=accepted.message.chat_id,
+            sender_id=accepted.message.sender_id,
+            receiver_id=accepted.receiver_id,
+            verdict=antispam_pb2.Verdict(decision=decision, checker="rules", reason="SPAM"),
+        )
+    )
+
+
+async def copies(world: World, event: queue_pb2.Event) -> tuple[StoredMessage, StoredMessage]:
+    """The sender's and the receiver's copy."""
+    chat_id = event.message_accepted.message.chat_id
+    pages = [await world.store.history(owner, chat_id, limit=1) for owner in ("ann", "bob")]
+    return pages[0].messages[0], pages[1].messages[0]
+
+
+async def unread(world: World, event: queue_pb2.Event) -> int:
+    """How much the receiver has not read."""
+    [chat] = await world.store.get_chats([("bob", event.message_accepted.message.chat_id)])
+    assert not isinstance(chat, MessengerError)
+    return chat.unread
+
+
+async def test_unchecked_message_is_delivered_flagged_and_checked_late(world: World) -> None:
+    """What comes without a verdict, or with a checker's missing, is delivered and sent to antispam again."""
+    plain, unanswered = await world.message("one"), await world.message("two")
+    unanswered.message_accepted.verdict.decision = antispam_pb2.DECISION_UNCHECKED
+    passed = await world.message("three")
+    passed.message_accepted.verdict.decision = antispam_pb2.DECISION_PASS
+    assert await world.handle(plain, unanswered, passed) == [DONE] * 3
+    assert world.late.sent == [(LATE, plain), (LATE, unanswered)]
+    page = await world.store.history("bob", plain.message_accepted.message.chat_id, limit=3)
+    assert [message.unchecked for message in page.messages] == [True, True, False]
+
+
+async def test_nothing_stays_unchecked_because_the_queue_was_away(world: World) -> None:
+    """Where the queue does not take an unchecked message, it comes again."""
+    event = await world.message("hello")
+    world.late.away = True
+    [outcome] = await world.handle(event)
+    assert isinstance(outcome, Retry)
+    assert outcome.outage
+
+
+async def test_late_spam_is_taken_back(world: World) -> None:
+    """A late "spam" takes the copy and its unread count, tells its devices, and is noted on the sender's."""
+    event = await world.message("buy now")
+    await world.handle(event)
+    assert await unread(world, event) == 1
+    for _ in range(2):  # and a redelivery changes nothing
+        world.bus.told.clear()
+        assert await world.handle(judged(event, antispam_pb2.DECISION_REJECT)) == [DONE]
+        assert world.bus.told == [("bob", "message_deleted"), ("bob", "chat_updated")]
+        mine, theirs = await copies(world, event)
+        assert (mine.rejected, mine.text, mine.deleted) == ("rules:SPAM", "buy now", False)
+        assert (theirs.text, theirs.deleted, theirs.unchecked) == ("", True, False)
+        assert await unread(world, event) == 0
+
+
+async def test_late_pass_takes_the_flag(world: World) -> None:
+    """A late "pass" leaves the message where it is, and nobody is told of its deletion."""
+    event = await world.message("hello")
+    await world.handle(event)
+    assert await world.handle(judged(event, antispam_pb2.DECISION_PASS)) == [DONE]
+    mine, theirs = await copies(world, event)
+    assert (mine.rejected, theirs.text, theirs.unchecked) == ("", "hello", False)
+    assert "message_deleted" not in {kind for _, kind in world.bus.told}
+
+
+async def test_the_first_verdict_holds(world: World) -> None:
+    """A message that passed is not taken back by another verdict on a redelivered copy, late or not."""
+    event = await world.message("hello")
+    event.message_accepted.verdict.decision = antispam_pb2.DECISION_PASS
+    await world.handle(event)
+    event.message_accepted.verdict.decision = antispam_pb2.DECISION_REJECT
+    assert await world.handle(event, judged(event, antispam_pb2.DECISION_REJECT)) == [DONE] * 2
+    mine, theirs = await copies(world, event)
+    assert (mine.rejected, theirs.text) == ("", "hello")
+
+
+async def test_a_verdict_in_time_takes_back_what_passed_unchecked(world: World) -> None:
+    """Of two copies in the queue one passed unchecked and the other was rejected: it is taken back."""
+    event = await world.message("buy now")
+    await world.handle(event)
+    event.message_accepted.verdict.decision = antispam_pb2.DECISION_REJECT
+    assert await world.handle(event) == [DONE]
+    mine, theirs = await copies(world, event)
+    assert mine.rejected
+    assert theirs.deleted
+
+
+async def test_change_of_a_rejected_message_is_done(world: World) -> None:
+    """An edit or a deletion of what the receiver never got is not retried until it is parked."""
+    event = await world.message("buy now")
+    message = event.message_accepted.message
+    edited = await world.store.edit("ann", message.chat_id, message.message_id, "buy then")
+    removed = await world.store.delete("ann", message.chat_id, message.message_id, for_all=True)
+    assert edited.entry
+    assert removed.entry
+    event.message_accepted.verdict.decision = antispam_pb2.DECISION_REJECT
+    assert await world.handle(event) == [DONE]
+    assert await world.handle(event_of(edited.entry), event_of(removed.entry)) == [DONE] * 2
+
+
+async def test_unchecked_edit_is_checked_late(world: World) -> None:
+    """Spam that came in by an edit, past antispam, is taken back as well."""
+    event = await world.message("hello")
+    event.message_accepted.verdict.decision = antispam_pb2.DECISION_PASS
+    await world.handle(event)
+    message = event.message_accepted.message
+    changed = await world.store.edit("ann", message.chat_id, message.message_id, "buy now")
+    assert changed.entry
+    edit = event_of(changed.entry)
+    assert await world.handle(edit) == [DONE]
+    assert world.late.sent == [(LATE, edit)]
+    assert await world.handle(judged(event, antispam_pb2.DECISION_REJECT)) == [DONE]
+    _, theirs = await copies(world, event)
+    assert theirs.deleted
+
+
+async def test_chat_that_cannot_be_read_is_told_later() -> None:
+    """Devices are not left with an old count because a shard was away when the chat was to be told."""
+    world = World(shards=2)
+    users = [f"user{n}" for n in range(20)]
+    here = next(user for user in users if world.store.shard_of(user) == 0)
+    away = next(user for user in users if world.store.shard_of(user) == 1)
+    event = await world.message("hello", away, here)
+    world.store.down.add(1)
+    [outcome] = await world.handle(event)
+    assert isinstance(outcome, Retry)
