@@ -16,6 +16,9 @@ def test_a_burst_and_then_the_rate() -> None:
     assert limiter.take(KEY, 1, 0.0) == 0.5
     assert limiter.take(KEY, 1, 0.4) == pytest.approx(0.1)
     assert limiter.take(KEY, 1, 0.5) == 0
+    assert [limiter.take(KEY, 1, 1000.0) > 0 for _ in range(4)] == [False, False, False, True], (
+        "no more is saved"
+    )
 
 
 def test_buckets_are_each_ones_own() -> None:

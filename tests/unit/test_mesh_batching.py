@@ -138,6 +138,19 @@ async def test_an_items_deadline_is_its_own(flush: Flush) -> None:
     assert flush.users == ["", ""], "a batch is nobody's own"
 
 
+async def test_a_flush_has_the_latest_deadline(flush: Flush) -> None:
+    """A batch of items with different deadlines may take as long as the most patient one's."""
+    batcher = Batcher(flush)
+    tasks = await submitted(batcher, 0)
+    deadlines = [time.monotonic() + seconds for seconds in (30, 90, 60)]
+    for deadline in deadlines:
+        with call.within(call.Call(deadline=deadline)):
+            tasks += await submitted(batcher, 1)
+    flush.gate.set()
+    await asyncio.gather(*tasks)
+    assert flush.deadlines == [math.inf, max(deadlines)]
+
+
 async def test_a_submitter_that_gives_up(flush: Flush) -> None:
     """A cancelled submitter disturbs neither its batch nor the next one."""
     batcher = Batcher(flush)
