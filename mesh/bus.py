@@ -7,13 +7,14 @@ another epoch. Blocking reads of many streams are not used: they cost Redis time
 
 import asyncio
 import contextlib
+import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import redis.asyncio
-from redis.exceptions import RedisError
+from redis.exceptions import NoScriptError, RedisError
 
 from mesh.errors import InvalidArgument, MessengerError, Unavailable
 from mesh.mailbox.buckets import BucketMap
@@ -154,7 +155,7 @@ class Bus:
         self._buckets = BucketMap.even(len(urls))
         self._retention = retention
         self._length = length
-        self._publish = self._nodes[0].register_script(PUBLISH)
+        self._publish = hashlib.sha1(PUBLISH.encode(), usedforsecurity=False).hexdigest()
         self._tip = self._nodes[0].register_script(TIP)
 
     async def __aenter__(self) -> "Bus":
@@ -203,16 +204,24 @@ class Bus:
 
     async def _publish_on(self, node: "redis.asyncio.Redis", events: list[tuple[str, bytes]]) -> None:
         with translated():
-            pipe = node.pipeline(transaction=False)
-            for user_id, payload in events:
-                arguments: list[bytes | str | int] = [
-                    payload,
-                    self._length,
-                    self._retention,
-                    channel_of(user_id),
-                ]
-                await self._publish(keys=[_stream_of(user_id)], args=arguments, client=pipe)
-            await pipe.execute()
+            results = await self._run_script(node, events)
+            if any(isinstance(result, NoScriptError) for result in results):
+                # The node has just been started. What it has run after another client taught it the script
+                # comes twice, which is allowed.
+                await node.script_load(PUBLISH)
+                results = await self._run_script(node, events)
+            for result in results:
+                if isinstance(result, Exception):
+                    raise result
+
+    async def _run_script(self, node: "redis.asyncio.Redis", events: list[tuple[str, bytes]]) -> list[object]:
+        # By its digest: a registered script asks before every pipeline whether the node knows it.
+        pipe = node.pipeline(transaction=False)
+        for user_id, payload in events:
+            arguments = (payload, self._length, self._retention, channel_of(user_id))
+            pipe.evalsha(self._publish, 1, _stream_of(user_id), *arguments)
+        results: list[object] = await pipe.execute(raise_on_error=False)
+        return results
 
     async def tell(self, events: Sequence[tuple[str, bytes]]) -> None:
         """Pushes ephemeral events to users' devices that are there now; keeps nothing.
