@@ -7,13 +7,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Concatenate, ParamSpec
 
 import click
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from bench.report import Context, Result
+from bench.report import RESULTS, Context, Result
 
 P = ParamSpec("P")
 
@@ -35,9 +36,16 @@ def scenario(work: Callable[Concatenate[Context, P], Result]) -> Callable[..., N
     @click.option("--seconds", default=SECONDS, help="Length of each run.")
     @click.option("--warm-up", default=WARM_UP, help="Seconds before each run that do not count.")
     @click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object on standard output.")
+    @click.option("--results", default=RESULTS, type=click.Path(path_type=Path), help="Where files go.")
     @functools.wraps(work)
     def run(
-        runs: int, seconds: float, warm_up: float, as_json: bool, *args: P.args, **kwargs: P.kwargs
+        runs: int,
+        seconds: float,
+        warm_up: float,
+        as_json: bool,
+        results: Path,
+        *args: P.args,
+        **kwargs: P.kwargs,
     ) -> None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # the stack goes down as at Ctrl-C
         load, console = os.getloadavg()[0], Console(stderr=as_json, highlight=False)
@@ -47,7 +55,7 @@ def scenario(work: Callable[Concatenate[Context, P], Result]) -> Callable[..., N
             told = functools.partial(_tell, progress, task, work.__name__)
             context = Context(runs=runs, seconds=seconds, warm_up=warm_up, told=told)
             result = work(context, *args, **kwargs)
-        _finish(result, load, console, as_json=as_json)
+        _finish(result, load, console, results, as_json=as_json)
 
     return run
 
@@ -56,10 +64,10 @@ def _tell(progress: Progress, task: TaskID, name: str, what: str) -> None:
     progress.update(task, description=f"{name}: {what}")
 
 
-def _finish(result: Result, load: float, console: Console, *, as_json: bool) -> None:
+def _finish(result: Result, load: float, console: Console, results: Path, *, as_json: bool) -> None:
     from bench import plots  # late: it takes a second
 
-    path = result.save(load)
+    path = result.save(results, load)
     result.show(console)
     console.print(f"{path} and {plots.draw(result, path.with_suffix('.png'))}")
     if load > BUSY:

@@ -92,14 +92,15 @@ class Result:
         told = {"scenario": self.scenario, **self.figures, "spread": self.spread, "settings": self.settings}
         return json.dumps(told)
 
-    def save(self, load: float) -> Path:
-        """Writes bench/results/<name>.json, with where the figures come from.
+    def save(self, directory: Path, load: float) -> Path:
+        """Writes <name>.json, with where the figures come from.
 
         Args:
+            directory: is made where there is none.
             load: the machine's load before the scenario.
         """
-        RESULTS.mkdir(exist_ok=True)
-        path = RESULTS / f"{self.name}.json"
+        directory.mkdir(parents=True, exist_ok=True)
+        path = directory / f"{self.name}.json"
         whole: Figures = {"command": command(), "at": datetime.now(UTC).isoformat(timespec="seconds")}
         whole |= {"load_before": load, "machine": machine(), "versions": versions(), **asdict(self)}
         path.write_text(json.dumps(whole, indent=1) + "\n")
