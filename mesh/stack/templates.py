@@ -111,7 +111,7 @@ def nginx(port: int, edges: Iterable[tuple[int, int]], *, root: bool | None = No
     """
     pairs = list(edges)
     websocket, http = (
-        "\n        ".join(f"server 127.0.0.1:{pair[index]} max_fails=1 fail_timeout=1s;" for pair in pairs)
+        "\n        ".join(f"server 127.0.0.1:{pair[index]} max_fails=0;" for pair in pairs)
         for index in (0, 1)
     )
     as_root = os.geteuid() == 0 if root is None else root
