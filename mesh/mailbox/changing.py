@@ -32,8 +32,8 @@ class MongoChanger(Sharded):
         pair = (owner, entry.message.peer_id)
         if refused := blocks.refusal(await blocks.find(self._of(owner), [pair]), *pair):
             raise refused
-        after, changed = await self._change(entry, rule, _edit_mark)
-        return Changed(message=after, entry=changed_entry(after) if changed and not after.rejected else None)
+        after, changed = await self._change(entry, rule, documents.edit_mark)
+        return Changed(message=after, entry=changed_entry(after) if changed else None)
 
     async def delete(self, owner: str, chat_id: str, message_id: str, *, for_all: bool) -> Changed:
         """See `store.MailboxChanger`."""
@@ -144,10 +144,6 @@ class MongoChanger(Sharded):
             raise Unavailable("The mailbox could not update the chat; try again.") from error
         if went and chat:
             await recount_gone(shard, chat)
-
-
-def _edit_mark(message: StoredMessage) -> Document:
-    return {} if message.rejected else documents.edit_mark(message)
 
 
 def _identity(owner: str, chat_id: str, message_id: str) -> Document:

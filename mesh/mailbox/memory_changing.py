@@ -31,7 +31,7 @@ class MemoryChanger(MemoryState):
         if refused := self._refusal(owner, before.peer_id):
             raise refused
         self._replace(after)
-        if after == before or after.rejected:
+        if after == before:
             return Changed(message=after, entry=None)
         return self._announced(after, changed_entry(after), replaces=_is_edit)
 

@@ -137,7 +137,8 @@ class MailboxChanger(Protocol):
 
         NotFound for no message of this copy; PermissionDenied (NOT_SENDER) for the peer's;
         FailedPrecondition for a deleted one (DELETED), and where either has blocked the other.
-        `entry` is None where the text was the same, or the message never reached the peer.
+        `entry` is None where the text was the same. What never reached the peer is told, too: to the sender's
+        own devices.
         """
         ...
 

@@ -13,6 +13,7 @@ from mesh.mailbox.store import MailboxStore
 from tests.mailbox.support import (
     appended,
     chat_of,
+    copy_for_peer,
     deliver,
     marks_of,
     next_millisecond,
@@ -273,7 +274,7 @@ async def test_a_deletion_for_all_leaves_only_itself_to_tell(store: MailboxStore
 
 
 async def test_what_was_rejected_is_told_to_nobody_else(store: MailboxStore) -> None:
-    """The peer has no copy that could follow; the sender's own devices still learn of a deletion."""
+    """The peer has no copy that could follow; the sender's own devices still learn of what changes."""
     ann, _, chat_id = await opened(store)
     (sent,) = await send(store, ann, chat_id, "buy!")
     for reason in ("$links: spam", "flood: again"):
@@ -281,14 +282,60 @@ async def test_what_was_rejected_is_told_to_nobody_else(store: MailboxStore) -> 
     (kept,) = await whole_log(store, ann, chat_id)
     assert kept == replace(sent, rejected="$links: spam")
     edited = await store.edit(ann, chat_id, sent.message_id, "sell!")
-    assert (edited.message.text, edited.entry) == ("sell!", None)
-    assert await changes_of(store, ann) == []
+    assert edited.entry
+    assert edited.entry.message == edited.message
+    assert await store.is_rejected(ann, chat_id, sent.message_id)
     deleted = await store.delete(ann, chat_id, sent.message_id, for_all=True)
     assert deleted.entry
     assert not deleted.entry.for_all
     assert await changes_of(store, ann) == [deleted.entry]
     with pytest.raises(NotFound):
         await store.record_rejection(ann, chat_id, NOBODY, "links")
+
+
+async def test_what_passed_unchecked_is_settled_once(store: MailboxStore) -> None:
+    """A late verdict takes the flag, or the message with what was unread; what had its verdict stays."""
+    ann, bob, chat_id = await opened(store)
+    kept, spam, checked = await send(store, ann, chat_id, "0", "buy!", "2")
+    await store.append_incoming(
+        [replace(copy_for_peer(one), unchecked=one is not checked) for one in (kept, spam, checked)]
+    )
+    assert [one.unchecked for one in await whole_log(store, bob, chat_id)] == [True, True, False]
+    for _ in range(2):
+        await store.settle_unchecked(bob, chat_id, kept.message_id, spam=False)
+        for message in (spam, kept, checked):
+            await store.settle_unchecked(bob, chat_id, message.message_id, spam=True)
+        log = await whole_log(store, bob, chat_id)
+        assert [(one.text, one.deleted, one.unchecked) for one in log] == [
+            ("0", False, False),
+            ("", True, False),
+            ("2", False, False),
+        ]
+        assert (await chat_of(store, bob, chat_id)).unread == 2
+    with pytest.raises(NotFound):
+        await store.settle_unchecked(bob, chat_id, NOBODY, spam=True)
+
+
+async def test_an_edit_can_pass_unchecked(store: MailboxStore) -> None:
+    """The flag comes with the edit, stays through a checked one, and goes with the verdict."""
+    ann, bob, chat_id = await opened(store)
+    (sent,) = await send(store, ann, chat_id, "0")
+    await deliver(store, sent)
+    for text, unchecked in (("1", True), ("2", False)):
+        edited = (await store.edit(ann, chat_id, sent.message_id, text)).message
+        assert edited.edited_at
+        copy = await store.apply_edit(
+            bob,
+            chat_id,
+            sent.message_id,
+            text=text,
+            edited_at=edited.edited_at,
+            version=edited.version,
+            unchecked=unchecked,
+        )
+        assert (copy.text, copy.unchecked) == (text, True)
+        assert await whole_log(store, bob, chat_id) == [copy]
+    assert (await store.settle_unchecked(bob, chat_id, sent.message_id, spam=True)).deleted
 
 
 # The peer's copy
