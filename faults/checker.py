@@ -236,16 +236,16 @@ def _unread(history: History, boxes: Mailboxes) -> Iterator[Broken]:
     """After the last marks, when nothing is on its way, unread is what stands beyond the pointer."""
     settled = max((phase["at"] for phase in history["phase"] if phase["name"] == "settled"), default=0.0)
     marked = {
-        (call["user"], call["params"]["chat_id"])
+        (call["user"], call["params"]["chat_id"], call["params"]["up_to"])
         for call in history["call"]
         if call["method"] == "chats.mark_read" and call["outcome"] == "ok" and call["begin"] >= settled
     }
     for fresh in history["fresh"]:
         for chat in fresh["chats"]:
             key = (fresh["user"], chat["chat_id"])
-            if key not in marked:
-                continue
             pointer = chat.get("read_up_to", "")
+            if (*key, pointer) not in marked:
+                continue
             expected = sum(
                 message["sender_id"] != key[0]
                 and message["message_id"] > pointer

@@ -155,12 +155,16 @@ class Person:
     # ── the end ─────────────────────────────────────────────────────────────────────────────────────────────
 
     async def read_for_the_last_time(self) -> None:
-        """Marks each chat as read up to somewhere, when no message is on its way any more."""
+        """Marks each chat as read up to somewhere, when no message is on its way any more.
+
+        Not behind the pointer, where a mark changes nothing: what came late, below it, would stay unread.
+        """
         for chat_id in self.chats.values():
             if known := self._known[chat_id]:
-                await self.devices[0].insist(
-                    "chats.mark_read", chat_id=chat_id, up_to=self._chance.choice(known)
-                )
+                found = await self.devices[0].insist("chats.get", chat_id=chat_id)
+                pointer = found["chat"].get("read_up_to", "")
+                up_to = self._chance.choice(sorted({one for one in known if one >= pointer} | {max(known)}))
+                await self.devices[0].insist("chats.mark_read", chat_id=chat_id, up_to=up_to)
 
     async def look_afresh(self, recorder: Recorder) -> None:
         """Writes down what a new device would see: all chats, all messages."""
