@@ -40,7 +40,7 @@ export class Place {
       this.#note();
       moved();
     }, { passive: true });
-    new ResizeObserver(() => this.#stays() && this.toEnd()).observe(scroller);
+    new ResizeObserver(() => this.settled && this.#stays() && this.toEnd()).observe(scroller);
   }
 
   /** Another conversation, or another place in this one, is going to be drawn. */
@@ -57,8 +57,8 @@ export class Place {
   }
 
   /** Puts the reader back, or stays with the end. */
-  restore({ element, top, stays }, { follow }) {
-    if (stays || follow) this.toEnd();
+  restore({ element, top, stays }) {
+    if (stays) this.toEnd();
     else if (element?.isConnected) this.#scroller.scrollTop += element.offsetTop - top;
     this.#leftAt = this.#scroller.scrollTop;
   }

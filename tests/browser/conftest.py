@@ -5,11 +5,13 @@ from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser, async_playwright, expect
 
 from mesh import tokens
 from mesh.stack import Stack
 from tests.browser.support import BROWSER_ARGS, OpenWindow, Window
+
+expect.set_options(timeout=20_000)  # of a machine that does other things, too
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +43,7 @@ async def window(browser: Browser, stack: Stack, token: Callable[[str], str]) ->
 
     async def open_window(user_id: str, *, init_script: str = "", **context: object) -> Window:
         context_ = await browser.new_context(locale="en-US", **context)  # type: ignore[arg-type]
-        context_.set_default_timeout(10_000)
+        context_.set_default_timeout(20_000)
         page = await context_.new_page()
         if init_script:
             await page.add_init_script(init_script)

@@ -1,11 +1,17 @@
 """One person's browser window, as a reader of the page sees it: by labels and roles."""
 
+import random
 import re
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
 from playwright.async_api import ConsoleMessage, Locator, Page, Request, expect
+
+from mesh.mailbox import ids
+from mesh.mailbox.model import Appended, IncomingMessage
+from mesh.mailbox.mongo import MongoMailbox
 
 BROWSER_ARGS = (
     "--no-sandbox",
@@ -21,6 +27,8 @@ BROWSER_ARGS = (
 MAX_BATCH = 50
 """Calls in one JSON-RPC batch (client contract)."""
 
+FILL_BATCH = 1_000
+
 OpenWindow = Callable[..., Awaitable["Window"]]
 """Opens a window in which a user is signed in: `await window(user_id)`; options are the browser context's."""
 
@@ -28,6 +36,48 @@ OpenWindow = Callable[..., Awaitable["Window"]]
 def somebody(name: str) -> str:
     """A user id that no other test has."""
     return f"{name}-{uuid.uuid4().hex[:8]}"
+
+
+async def fill_mailbox(
+    shards: Sequence[str], *, owner: str, sender: str, texts: Sequence[str], ago: timedelta = timedelta()
+) -> str:
+    """Gives a user a chat with a long past, all unread, straight into the mailbox. Returns its chat_id.
+
+    Args:
+        shards: MongoDB URIs, in shard order.
+        owner: whose mailbox.
+        sender: who wrote them, a second apart.
+        texts: of the messages, oldest first.
+        ago: when the last one was written.
+    """
+    mailbox = MongoMailbox(shards)
+    chat_id, message_id, started = (
+        ids.chat_id(owner, sender),
+        "",
+        datetime.now(UTC) - ago - timedelta(seconds=len(texts)),
+    )
+    messages = []
+    for number, text in enumerate(texts):
+        at = started + timedelta(seconds=number)
+        message_id = ids.next_message_id(int(at.timestamp() * 1e9), message_id, random.getrandbits)
+        messages.append(
+            IncomingMessage(
+                owner=owner,
+                chat_id=chat_id,
+                message_id=message_id,
+                sender_id=sender,
+                text=text,
+                created_at=at,
+            )
+        )
+    try:
+        await mailbox.open_chat(sender, owner)
+        for start in range(0, len(messages), FILL_BATCH):
+            for appended in await mailbox.append_incoming(messages[start : start + FILL_BATCH]):
+                assert isinstance(appended, Appended), appended
+    finally:
+        await mailbox.aclose()
+    return chat_id
 
 
 class Window:
@@ -62,10 +112,11 @@ class Window:
         await self.page.goto(f"{self.base_url}/#token={token}")
         await expect(self.page.get_by_role("heading", name=self.user_id)).to_be_visible()
 
-    async def start_chat(self, peer_id: str) -> None:
+    async def start_chat(self, peer_id: str, item_id: str = "") -> None:
         """Opens a new chat by the dialog."""
         await self.page.get_by_role("button", name="New chat").click()
         await self.page.get_by_label("User id").fill(peer_id)
+        await self.page.get_by_label("About item").fill(item_id)
         await self.page.get_by_role("button", name="Open chat").click()
         await expect(self.page.get_by_role("dialog")).to_be_hidden()
         await expect(self.page.get_by_role("region", name="Messages")).to_be_visible()
@@ -119,7 +170,7 @@ class Window:
 
     def messages(self) -> Locator:
         """The conversation's messages, oldest first."""
-        return self.page.get_by_role("log").locator(".message")
+        return self.page.locator("#log .message")
 
     def message(self, text: str) -> Locator:
         """The message with exactly this text."""
@@ -127,8 +178,32 @@ class Window:
         return self.messages().filter(has=self.page.locator(".text", has_text=exact))
 
     def tick(self, text: str, label: str) -> Locator:
-        """The mark `Sending`, `Sent` or `Read` at an own message."""
+        """The mark `Sending`, `Sent`, `Delivered` or `Read` at an own message."""
         return self.message(text).get_by_role("img", name=label)
+
+    def presence(self) -> Locator:
+        """What is known of the peer: online, typing, last seen."""
+        return self.page.locator("#peer-about")
+
+    async def choose(self, text: str, action: str) -> None:
+        """Opens the menu of a message and chooses from it."""
+        message = self.message(text)
+        await message.hover()
+        await message.get_by_role("button", name="Message actions").click()
+        await self.page.get_by_role("menuitem", name=action).click()
+
+    async def choose_for_chat(self, action: str) -> None:
+        """Opens the menu of the conversation and chooses from it."""
+        await self.page.get_by_role("button", name="More").click()
+        await self.page.get_by_role("menuitem", name=action).click()
+
+    async def answer(self, label: str) -> None:
+        """Answers the question that is asked."""
+        await self.page.get_by_role("dialog").get_by_role("button", name=label, exact=True).click()
+
+    def forgive(self, misdeed: str) -> None:
+        """Takes back misdeeds with this text, where the test asked for them."""
+        self.misdeeds = [one for one in self.misdeeds if misdeed not in one]
 
     async def look_away(self) -> None:
         """The window is not the focused one any more."""
@@ -137,3 +212,14 @@ class Window:
     async def look_back(self) -> None:
         """The window is focused again."""
         await self.page.evaluate("delete document.hasFocus; dispatchEvent(new Event('focus'))")
+
+
+async def two_people(window: OpenWindow, **context: object) -> tuple[Window, Window]:
+    """Alice, who has opened a chat with Bob, and Bob, who looks at his list.
+
+    `context` are options of Alice's browser.
+    """
+    alice, bob = somebody("alice"), somebody("bob")
+    hers, his = await window(alice, **context), await window(bob)
+    await hers.start_chat(bob)
+    return hers, his
