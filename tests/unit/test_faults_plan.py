@@ -1,0 +1,169 @@
+"""The plan of faults, which is pure, and the proxy's manners, on a wire of its own."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from faults import plan
+from faults.breaking import Breaker
+from mesh.stack.ports import reserve_block
+
+LAYOUT = plan.Layout(
+    shards=2,
+    brokers=("rabbitmq", "rabbitmq-2", "rabbitmq-3"),
+    redis=("redis-0", "redis-1"),
+    services=("dbapi", "dbstore", "edge-1"),
+    wires=("redis-0", "rabbitmq", "dbapi"),
+)
+
+
+def test_a_seed_is_a_plan() -> None:
+    """The same seed gives the same plan, another one another."""
+    assert plan.make(7, 120, LAYOUT) == plan.make(7, 120, LAYOUT)
+    assert plan.make(7, 120, LAYOUT) != plan.make(8, 120, LAYOUT)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_given_time_every_kind_comes(seed: int) -> None:
+    """A plan that is long enough holds every kind, some faults beside others, and known targets only."""
+    made = plan.make(seed, 600, LAYOUT)
+    assert {fault.kind for fault in made} == set(plan.KINDS)
+    assert any(fault.beside for fault in made)
+    targets = {*LAYOUT.brokers, *LAYOUT.redis, *LAYOUT.services, *LAYOUT.wires, "0", "1", ""}
+    assert {fault.target for fault in made} <= targets
+
+
+def test_only_what_was_asked_for() -> None:
+    """`only` leaves everything else out, and fills the time with what is left."""
+    made = plan.make(1, 60, LAYOUT, only=("kill-redis",))
+    assert {fault.kind for fault in made} == {"kill-redis"}
+    assert len(made) > 3
+
+
+def test_every_kind_can_be_done() -> None:
+    """Each kind of the plan has a method that does it."""
+    for kind in plan.KINDS:
+        assert hasattr(Breaker, f"_{kind.replace('-', '_')}"), kind
+
+
+@asynccontextmanager
+async def wire() -> AsyncIterator[tuple[int, asyncio.subprocess.Process]]:
+    """A proxy before a server that sends every line back; its port, and the process to tell modes to."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            writer.write(line)
+        writer.close()
+
+    block = reserve_block()
+    with block.guard:
+        async with await asyncio.start_server(answer, "127.0.0.1", block.base):
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "faults.proxy", f"{block.base + 1}:{block.base}"),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+            )
+            assert process.stdout
+            assert await process.stdout.readline() == b"ready\n"
+            try:
+                yield block.base + 1, process
+            finally:
+                process.kill()
+                await process.wait()
+
+
+class Caller:
+    """A client of the wire."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def says(self, line: bytes) -> None:
+        """Sends a line."""
+        self.writer.write(line)
+        await self.writer.drain()
+
+    async def hears(self, seconds: float = 10) -> bytes:
+        """The next line; empty where the connection ended."""
+        try:
+            return await asyncio.wait_for(self.reader.readline(), seconds)
+        except ConnectionError:
+            return b""
+
+
+async def tell(process: asyncio.subprocess.Process, port: int, mode: str) -> None:
+    """Begins a mode."""
+    assert process.stdin
+    process.stdin.write(f"{port} {mode}\n".encode())
+    await process.stdin.drain()
+
+
+@asynccontextmanager
+async def caller(port: int) -> AsyncIterator[Caller]:
+    """A connection through the wire."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        yield Caller(reader, writer)
+    finally:
+        writer.close()
+
+
+async def test_delayed_bytes_keep_their_order() -> None:
+    """What was held back still comes before what was sent after the delay ended."""
+    async with wire() as (port, process), caller(port) as client:
+        await client.says(b"0\n")
+        assert await client.hears() == b"0\n"
+        await tell(process, port, "delay 0.3")
+        await asyncio.sleep(0.05)  # the proxy is told by another channel than ours
+        await client.says(b"1\n")
+        await asyncio.sleep(0.05)
+        await tell(process, port, "open")
+        await asyncio.sleep(0.05)
+        await client.says(b"2\n")
+        assert [await client.hears(), await client.hears()] == [b"1\n", b"2\n"]
+
+
+@pytest.mark.parametrize("mode", ["mute", "frozen"])
+async def test_half_dead_wires_hold_back_and_go_on(mode: str) -> None:
+    """A half-dead connection says nothing, does not end, and loses nothing when it goes on."""
+    async with wire() as (port, process), caller(port) as client:
+        await client.says(b"0\n")
+        assert await client.hears() == b"0\n"
+        await tell(process, port, mode)
+        await asyncio.sleep(0.05)
+        await client.says(b"1\n")
+        with pytest.raises(TimeoutError):
+            await client.hears(0.3)
+        await tell(process, port, "open")
+        assert await client.hears() == b"1\n"
+
+
+async def test_reset_wires_end_and_new_ones_pass() -> None:
+    """A reset ends what there is; what comes afterwards passes."""
+    async with wire() as (port, process):
+        async with caller(port) as client:
+            await client.says(b"0\n")
+            assert await client.hears() == b"0\n"
+            await tell(process, port, "reset")
+            assert await client.hears() == b""
+        async with caller(port) as client:
+            await client.says(b"1\n")
+            assert await client.hears() == b"1\n"
+
+
+async def test_closed_wires_refuse() -> None:
+    """Nothing passes a closed wire, until it is open again."""
+    async with wire() as (port, process):
+        await tell(process, port, "closed")
+        await asyncio.sleep(0.05)
+        async with caller(port) as client:
+            assert await client.hears() == b""
+        await tell(process, port, "open")
+        await asyncio.sleep(0.05)
+        async with caller(port) as client:
+            await client.says(b"1\n")
+            assert await client.hears() == b"1\n"
