@@ -1,6 +1,6 @@
 # Thin: what happens is in deploy/local/setup.sh (set-up) and in `python -m mesh` (the stack).
 .DEFAULT_GOAL := help
-.PHONY: help run up down status logs test check bench proto clean setup servers browser
+.PHONY: help run up down status logs test check bench proto clean setup servers browser faults
 
 SETUP := deploy/local/setup.sh
 VENV := .venv/bin
@@ -44,6 +44,9 @@ check: setup browser ## What CI runs: format, lint, types, import law, protos, t
 
 bench: setup ## Measure everything on stacks of its own, in under 15 minutes; one: python -m bench --help
 	@exec setpriv --pdeathsig TERM $(VENV)/python -m bench all
+
+faults: setup ## Break everything under load and decide whether the promises held; SEED= MINUTES= ONLY=
+	@exec setpriv --pdeathsig TERM $(VENV)/python -m faults $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(addprefix --only ,$(ONLY))
 
 proto: $(GEN) ## Build protos/gen from the .proto files
 

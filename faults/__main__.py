@@ -19,7 +19,7 @@ from faults.run import Options, run
 @click.option(
     "--directory",
     type=click.Path(path_type=Path, file_okay=False),
-    default=Path(".faults"),
+    default=Path(".cache/faults"),
     show_default=True,
     help="For history, plot and logs; replaced by each run.",
 )
