@@ -49,7 +49,7 @@ def _costs(axes: Axes, costs: dict[str, Figures]) -> None:
         left = [start + width for start, width in zip(left, widths, strict=True)]
     axes.set_xlabel("µs of processor time an item")
     if kinds:
-        axes.legend(fontsize="small")
+        axes.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=5)
 
 
 def _times(axes: Axes, times: dict[str, Figures]) -> None:
@@ -60,6 +60,8 @@ def _times(axes: Axes, times: dict[str, Figures]) -> None:
         axes.barh(places, [group[percentile] for group in times.values()], height, label=percentile)
     axes.set_yticks(range(len(times)), list(times))
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
     axes.set_xlabel("ms")
     if times:
         axes.legend(fontsize="small")
