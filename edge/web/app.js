@@ -55,8 +55,8 @@ function start(token) {
   byId('my-avatar').replaceChildren(avatar({ user_id: me }));
   byId('messenger').hidden = false;
   openId = '';
-  follow();
   model.start().catch(({ reason }) => reason); // drawn from the state
+  follow();
   render();
 }
 

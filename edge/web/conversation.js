@@ -21,6 +21,7 @@ export class ConversationView {
   #goal = ''; // where the reader is put next: a message_id, 'end', or '' for the first unread message
   #announced = '';
   #current = null; // the message that the keyboard comes to
+  #last = null; // the last one that is drawn
 
   #log = byId('log');
   #toBottom = byId('to-bottom');
@@ -150,7 +151,7 @@ export class ConversationView {
     reconcile(this.#log, this.#drawn, rows, (row) => signature(row, now), (row, old) => drawRow(row, old, context));
     if (this.#place.settled) this.#place.restore(place);
     else if (this.#state.history[this.#chatId] && this.#isThere(this.#goal)) this.#settle();
-    if (!this.#current?.isConnected) this.#setCurrent([...this.#log.children].findLast((child) => child.matches('.message')));
+    this.#followEnd();
     this.#renderToBottom();
     this.#loadAhead();
   }
@@ -241,6 +242,14 @@ export class ConversationView {
   }
 
   // --- one message ---------------------------------------------------------------------------------------------------
+
+  /** The message that the keyboard comes to is the newest, unless the user has gone to another one. */
+  #followEnd() {
+    const last = [...this.#log.children].findLast((child) => child.matches('.message'));
+    const follows = this.#current === this.#last && !this.#log.contains(document.activeElement);
+    this.#last = last;
+    if (follows || !this.#current?.isConnected) this.#setCurrent(last);
+  }
 
   /** The keyboard comes to one message; the arrows go on from there. */
   #setCurrent(element) {

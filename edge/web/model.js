@@ -82,7 +82,7 @@ export class Model {
     this.#shown = chatId;
     if (!chatId) return;
     if (!this.#state.chats[chatId]) await this.#loadChat(chatId);
-    if (!this.#state.history[chatId]) await this.#loadConversation(chatId);
+    if (this.#state.chats[chatId] && !this.#state.history[chatId]) await this.#loadConversation(chatId);
   }
 
   /** Has a message of the chat and those around it loaded, wherever in the past it is. */
@@ -180,9 +180,8 @@ export class Model {
 
   /** The newest messages with some that were read already; where the new ones are too many for that, from the first of them on. */
   #loadConversation(chatId) {
-    const chat = this.#state.chats[chatId];
-    const news = chat ? unread(this.#state, chatId) : 0;
-    if (HISTORY_PAGE + news > MAX_PAGE) return this.#loadAround(chatId, chat.read_up_to || BEGINNING);
+    const news = unread(this.#state, chatId);
+    if (HISTORY_PAGE + news > MAX_PAGE) return this.#loadAround(chatId, this.#state.chats[chatId].read_up_to || BEGINNING);
     return this.#loadHistory(chatId, {}, HISTORY_PAGE + news);
   }
 

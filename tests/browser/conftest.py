@@ -1,7 +1,7 @@
 """Chromium, and windows of people in it who talk over the session's stack."""
 
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,7 +9,7 @@ from playwright.async_api import Browser, async_playwright, expect
 
 from mesh import tokens
 from mesh.stack import Stack
-from tests.browser.support import BROWSER_ARGS, OpenWindow, Window
+from tests.browser.support import BROWSER_ARGS, OpenWindow, Past, Window, fill_mailbox, somebody
 
 expect.set_options(timeout=20_000)  # of a machine that does other things, too
 
@@ -31,6 +31,18 @@ def token(stack: Stack) -> Callable[[str], str]:
     """Makes a token of the stack for a user."""
     secret = stack.env()["JWT_SECRET"]
     return lambda user: tokens.issue(user, secret=secret, now=datetime.now(UTC), ttl=timedelta(hours=1))
+
+
+@pytest.fixture
+def past(stack: Stack) -> Past:
+    """Gives a user a chat with a past."""
+    shards = stack.env()["MONGO_SHARDS"].split()
+
+    async def give(owner: str, texts: Sequence[str], *, read: bool = False) -> str:
+        sender = somebody("alice")
+        return await fill_mailbox(shards, owner=owner, sender=sender, texts=texts, read=read)
+
+    return give
 
 
 @pytest.fixture

@@ -96,6 +96,18 @@ test('more unread than a page: the conversation is loaded around the first unrea
   assert.deepEqual([model.state.history.c.until, heldMessages(model.state, 'c').length], ['', 310]);
 });
 
+test('a conversation is not loaded before its chat is, which says how much of it is unread', async () => {
+  const { messenger, model } = start();
+  model.show('c');
+  messenger.of('chats.get')[0].reject(new Error('down'));
+  await turn();
+  assert.equal(messenger.of('messages.history').length, 0);
+  model.show('c');
+  messenger.of('chats.get')[1].resolve({ chat: chat({ unread: 300, seq: 300 }) });
+  await turn();
+  assert.equal(messenger.of('messages.history')[0].params.after, NOTHING);
+});
+
 test('a chat of which nothing was read is loaded from its beginning', async () => {
   const { messenger, model } = await listed({ unread: 300, seq: 300 });
   model.show('c');

@@ -24,10 +24,10 @@ BROWSER_ARGS = (
 )
 
 
-MAX_BATCH = 50
-"""Calls in one JSON-RPC batch (client contract)."""
-
 FILL_BATCH = 1_000
+
+Past = Callable[..., Awaitable[str]]
+"""Gives a user a chat with a past: `await past(owner, texts)`, `read=True` where it has been read."""
 
 OpenWindow = Callable[..., Awaitable["Window"]]
 """Opens a window in which a user is signed in: `await window(user_id)`; options are the browser context's."""
@@ -39,9 +39,15 @@ def somebody(name: str) -> str:
 
 
 async def fill_mailbox(
-    shards: Sequence[str], *, owner: str, sender: str, texts: Sequence[str], ago: timedelta = timedelta()
+    shards: Sequence[str],
+    *,
+    owner: str,
+    sender: str,
+    texts: Sequence[str],
+    ago: timedelta = timedelta(),
+    read: bool = False,
 ) -> str:
-    """Gives a user a chat with a long past, all unread, straight into the mailbox. Returns its chat_id.
+    """Gives a user a chat with a past, straight into the mailbox. Returns its chat_id.
 
     Args:
         shards: MongoDB URIs, in shard order.
@@ -49,6 +55,7 @@ async def fill_mailbox(
         sender: who wrote them, a second apart.
         texts: of the messages, oldest first.
         ago: when the last one was written.
+        read: whether the owner has read them all.
     """
     mailbox = MongoMailbox(shards)
     chat_id, message_id, started = (
@@ -75,6 +82,8 @@ async def fill_mailbox(
         for start in range(0, len(messages), FILL_BATCH):
             for appended in await mailbox.append_incoming(messages[start : start + FILL_BATCH]):
                 assert isinstance(appended, Appended), appended
+        if read:
+            await mailbox.mark_read(owner, chat_id, message_id)
     finally:
         await mailbox.aclose()
     return chat_id
@@ -127,30 +136,9 @@ class Window:
         await expect(self.page.get_by_role("region", name="Messages")).to_be_visible()
 
     async def say(self, text: str) -> None:
-        """Writes a message and presses Enter."""
+        """Writes a message and sends it."""
         await self.composer().fill(text)
-        await self.composer().press("Enter")
-
-    async def send_many(self, texts: Sequence[str]) -> None:
-        """Sends messages to the open chat by batches of calls, for a chat with a past."""
-        chat_id = self.page.url.partition("#chat=")[2]
-        token = await self.page.evaluate("sessionStorage.getItem('token')")
-        calls = [
-            {
-                "jsonrpc": "2.0",
-                "id": number,
-                "method": "messages.send",
-                "params": {"chat_id": chat_id, "text": text, "client_msg_id": uuid.uuid4().hex},
-            }
-            for number, text in enumerate(texts)
-        ]
-        for start in range(0, len(calls), MAX_BATCH):
-            answer = await self.page.request.post(
-                f"{self.base_url}/rpc",
-                headers={"Authorization": f"Bearer {token}"},
-                data=calls[start : start + MAX_BATCH],
-            )
-            assert all("result" in result for result in await answer.json())
+        await self.page.get_by_role("button", name="Send").click()
 
     def composer(self) -> Locator:
         """The field for a new message."""

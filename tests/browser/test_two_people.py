@@ -4,7 +4,7 @@ import asyncio
 
 from playwright.async_api import WebSocketRoute, expect
 
-from tests.browser.support import OpenWindow, somebody, two_people
+from tests.browser.support import OpenWindow, Past, somebody, two_people
 
 NO_WEBSOCKET = """
 window.WebSocket = class {
@@ -27,7 +27,8 @@ LINES = 130
 async def test_messages_appear_without_reloading_both_ways(window: OpenWindow) -> None:
     """What one says stands in the other's window, in order, each once."""
     alice, bob = await two_people(window)
-    await alice.say("Hello Bob")
+    await alice.composer().fill("Hello Bob")
+    await alice.composer().press("Enter")
     await bob.open_chat()
     await expect(bob.message("Hello Bob")).to_be_visible()
     await bob.say("Hello Alice")
@@ -126,21 +127,22 @@ async def test_two_windows_of_one_user_are_in_step(window: OpenWindow) -> None:
     await expect(bobs_other.messages()).to_have_count(2)
 
 
-async def test_scrolling_up_loads_more_and_keeps_the_place(window: OpenWindow) -> None:
+async def test_scrolling_up_loads_more_and_keeps_the_place(window: OpenWindow, past: Past) -> None:
     """Older pages come in above without moving what is being read, back to the first message."""
-    alice, _ = await two_people(window)
-    await alice.send_many([f"Line {number}" for number in range(LINES)])
-    await alice.page.reload()
-    await expect(alice.message(f"Line {LINES - 1}")).to_be_in_viewport()
-    assert await alice.message("Line 0").count() == 0
-    before = await alice.messages().count()
-    await alice.page.evaluate(SCROLL_AND_DRAW)
-    place = await alice.page.evaluate(FIRST_VISIBLE)
-    await expect(alice.messages()).not_to_have_count(before)
-    assert await alice.page.evaluate(FIRST_VISIBLE) == place
-    await alice.page.evaluate("document.getElementById('scroller').scrollTop = 0")
-    await expect(alice.messages()).to_have_count(LINES)
-    texts = await alice.messages().locator(".text").all_text_contents()
+    user_id = somebody("bob")
+    await past(user_id, [f"Line {number}" for number in range(LINES)], read=True)
+    bob = await window(user_id)
+    await bob.open_chat()
+    await expect(bob.message(f"Line {LINES - 1}")).to_be_in_viewport()
+    assert await bob.message("Line 0").count() == 0
+    before = await bob.messages().count()
+    await bob.page.evaluate(SCROLL_AND_DRAW)
+    place = await bob.page.evaluate(FIRST_VISIBLE)
+    await expect(bob.messages()).not_to_have_count(before)
+    assert await bob.page.evaluate(FIRST_VISIBLE) == place
+    await bob.page.evaluate("document.getElementById('scroller').scrollTop = 0")
+    await expect(bob.messages()).to_have_count(LINES)
+    texts = await bob.messages().locator(".text").all_text_contents()
     assert texts == [f"Line {number}" for number in range(LINES)]
 
 

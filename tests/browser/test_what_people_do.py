@@ -5,7 +5,7 @@ from collections.abc import Callable
 from playwright.async_api import Browser, expect
 
 from mesh.stack import Stack
-from tests.browser.support import OpenWindow, Window, somebody, two_people
+from tests.browser.support import OpenWindow, Past, Window, somebody, two_people
 
 
 async def test_an_edit_shows_on_both_sides(window: OpenWindow) -> None:
@@ -46,12 +46,11 @@ async def test_deleting_for_me_and_for_everyone(window: OpenWindow) -> None:
     await expect(bob.message("Deleted message")).to_have_count(2)
 
 
-async def test_search_in_all_chats_goes_to_the_message(window: OpenWindow) -> None:
+async def test_search_in_all_chats_goes_to_the_message(window: OpenWindow, past: Past) -> None:
     """What was found is listed newest first with its chat; choosing it opens the conversation there."""
-    alice, bob = await two_people(window)
-    await alice.say("The key is under the mat")
-    await alice.send_many([f"Line {number}" for number in range(120)])
-    await bob.page.reload()
+    user_id = somebody("bob")
+    await past(user_id, ["The key is under the mat", *(f"Line {number}" for number in range(300))], read=True)
+    bob = await window(user_id)
     await bob.page.get_by_role("searchbox", name="Search all chats").fill("UNDER the")
     found = bob.page.get_by_role("list", name="Found").get_by_role("link")
     await expect(found).to_have_count(1)
@@ -62,25 +61,26 @@ async def test_search_in_all_chats_goes_to_the_message(window: OpenWindow) -> No
     await expect(bob.chat()).to_be_visible()
 
 
-async def test_search_in_one_chat_steps_from_hit_to_hit(window: OpenWindow) -> None:
+async def test_search_in_one_chat_steps_from_hit_to_hit(window: OpenWindow, past: Past) -> None:
     """The bar counts the hits and goes to older and newer ones; a long way up and back to the end."""
-    alice, _ = await two_people(window)
+    user_id = somebody("bob")
     texts = [f"Line {number}" for number in range(200)]
     texts[3], texts[150] = "A needle", "Another needle"
-    await alice.send_many(texts)
-    await alice.page.reload()
-    await expect(alice.message("Line 199")).to_be_in_viewport()
-    await alice.page.get_by_role("button", name="Search in this chat").click()
-    await alice.page.get_by_role("searchbox", name="Search in this chat").fill("needle")
-    await expect(alice.page.get_by_text("1 of 2")).to_be_visible()
-    await expect(alice.message("Another needle")).to_be_in_viewport()
-    await alice.page.keyboard.press("Enter")
-    await expect(alice.message("A needle")).to_be_in_viewport()
-    await alice.page.keyboard.press("Shift+Enter")
-    await expect(alice.message("Another needle")).to_be_in_viewport()
-    await alice.page.keyboard.press("Escape")
-    await alice.page.get_by_role("button", name="To the newest").click()
-    await expect(alice.message("Line 199")).to_be_in_viewport()
+    await past(user_id, texts, read=True)
+    bob = await window(user_id)
+    await bob.open_chat()
+    await expect(bob.message("Line 199")).to_be_in_viewport()
+    await bob.page.get_by_role("button", name="Search in this chat").click()
+    await bob.page.get_by_role("searchbox", name="Search in this chat").fill("needle")
+    await expect(bob.page.get_by_text("1 of 2")).to_be_visible()
+    await expect(bob.message("Another needle")).to_be_in_viewport()
+    await bob.page.keyboard.press("Enter")
+    await expect(bob.message("A needle")).to_be_in_viewport()
+    await bob.page.keyboard.press("Shift+Enter")
+    await expect(bob.message("Another needle")).to_be_in_viewport()
+    await bob.page.keyboard.press("Escape")
+    await bob.page.get_by_role("button", name="To the newest").click()
+    await expect(bob.message("Line 199")).to_be_in_viewport()
 
 
 async def test_blocking_ends_it_and_unblocking_begins_again(window: OpenWindow) -> None:
