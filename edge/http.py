@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import math
 import secrets
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -335,6 +336,7 @@ class HttpServer(uvicorn.Server):
 
     def __init__(self, app: ASGIApp, listen: str, *, grace: float) -> None:
         host, _, port = listen.rpartition(":")
+        self._ended = asyncio.Event()
         super().__init__(
             uvicorn.Config(
                 app,
@@ -350,9 +352,17 @@ class HttpServer(uvicorn.Server):
             )
         )
 
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serves until `drain`."""
+        try:
+            await super().serve(sockets)
+        finally:
+            self._ended.set()
+
     async def drain(self) -> None:
-        """Takes no new requests; `serve` returns when the running ones are answered."""
+        """Takes no new requests, and returns when the running ones are answered."""
         self.should_exit = True
+        await self._ended.wait()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

@@ -39,6 +39,9 @@ MAX_CALLS = 64
 RECONNECTS_PER_SECOND = 500
 """How many clients of a leaving edge are told to come back in one second."""
 
+SLOTS_SHARE, CLOSED_SHARE = 0.6, 0.9
+"""Of the time for draining: until the last client has left, and until all sockets must be closed."""
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -86,16 +89,22 @@ class Gateway:
         return _encode(self._notifications.write(body))
 
     async def drain(self) -> None:
-        """Takes no new sockets, tells each when to come back, closes them."""
+        """Takes no new sockets, gives each its slot to come back in, serves it until then, and closes it.
+
+        The slots are spread so that the other edges are not stormed, within `drain_seconds` in any case.
+        """
         assert self._server is not None  # noqa: S101  # started
         self._server.close(close_connections=False)
-        spread_ms = len(self._sockets) * 1000 // RECONNECTS_PER_SECOND
-        for socket in tuple(self._sockets):
-            after_ms = random.randint(0, spread_ms)  # noqa: S311  # spreads load, guards nothing
-            body = notifications_pb2.SessionReconnect(after_ms=after_ms, reason="draining")
-            socket.send_soon(self.frame(body))
-            socket.close_soon(Close.DRAINING, "this edge is going away")
-        await self._server.wait_closed()
+        longest = self.settings.drain_seconds
+        spread = min(len(self._sockets) / RECONNECTS_PER_SECOND, longest * SLOTS_SHARE)
+        leaving = [
+            asyncio.create_task(socket.leave(random.uniform(0, spread)))  # noqa: S311  # spreads load
+            for socket in self._sockets
+        ]
+        if leaving:
+            await asyncio.wait(leaving, timeout=longest * CLOSED_SHARE)
+        for task in leaving:
+            task.cancel()
 
     async def _serve_socket(self, connection: ServerConnection) -> None:
         socket = _Socket(self, connection)
@@ -155,6 +164,15 @@ class _Socket:
             else:
                 await self._slots.acquire()
                 self._spawn(frame)
+
+    async def leave(self, after: float) -> None:
+        """Tells the client to come back after so many seconds, and closes when what it asked is answered."""
+        body = notifications_pb2.SessionReconnect(after_ms=int(after * 1000), reason="draining")
+        self.send_soon(self._gateway.frame(body))
+        await asyncio.sleep(after)
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._connection.close(Close.DRAINING, "this edge is going away")
 
     async def end(self) -> None:
         if self._timer is not None:

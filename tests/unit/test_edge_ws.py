@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -30,9 +31,15 @@ class CountingHub:
 
     def __init__(self) -> None:
         self.here: set[Follower] = set()
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.waits = asyncio.Event()
 
     async def join(self, follower: Follower, _cursor: EventId | None) -> Start:
-        """Lets in."""
+        """Lets in, when the gate is open."""
+        if not self.gate.is_set():
+            self.waits.set()
+        await self.gate.wait()
         await asyncio.sleep(0)
         self.here.add(follower)
         return Start(last_event_id="1-0-1", recovered=True, events=())
@@ -148,3 +155,45 @@ async def test_an_edge_that_drains(socket: ClientConnection, gateway: Gateway) -
     assert [frame["method"] for frame in frames] == ["session.reconnect"]
     assert frames[0]["params"]["reason"] == "draining"
     assert frames[0]["params"]["after_ms"] >= 0
+
+
+async def test_slots_are_spread_and_clients_served_until_then(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clients of a leaving edge are told different times, and one that calls before its own is answered."""
+    monkeypatch.setattr("edge.ws.RECONNECTS_PER_SECOND", 10)
+    assert gateway._server is not None
+    port = next(iter(gateway._server.sockets)).getsockname()[1]
+    async with AsyncExitStack() as stack:
+        address = f"ws://127.0.0.1:{port}/ws"
+        sockets = [await stack.enter_async_context(connect(address, proxy=None)) for _ in range(10)]
+        for socket in sockets:
+            await socket.send(json.dumps(session_connect()))
+            await socket.recv()
+        draining = asyncio.create_task(gateway.drain())
+        told = [json.loads(await socket.recv())["params"]["after_ms"] for socket in sockets]
+        assert len(set(told)) > 5
+        last = sockets[told.index(max(told))]
+        await last.send(json.dumps({"jsonrpc": "2.0", "id": 2, "method": "session.ping"}))
+        code, frames = await closed(last)
+        assert (code, [frame["id"] for frame in frames]) == (4000, [2])
+        assert all([await closed(socket) == (4000, []) for socket in sockets if socket is not last])
+        await draining
+
+
+async def test_calls_that_run_are_answered_before_the_close(
+    socket: ClientConnection, gateway: Gateway, hub: CountingHub
+) -> None:
+    """SIGTERM does not cost a client the answer to what it has asked already."""
+    await socket.send(json.dumps(session_connect()))
+    await socket.recv()
+    hub.gate.clear()
+    await socket.send(json.dumps(session_connect(2)))
+    async with asyncio.timeout(5):
+        await hub.waits.wait()
+    draining = asyncio.create_task(gateway.drain())
+    assert json.loads(await socket.recv())["method"] == "session.reconnect"
+    hub.gate.set()
+    code, frames = await closed(socket)
+    assert (code, [frame["id"] for frame in frames]) == (4000, [2])
+    await draining
