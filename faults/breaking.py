@@ -14,8 +14,11 @@ from pymongo.errors import PyMongoError
 from faults.history import Recorder
 from faults.plan import Fault, Layout
 from mesh.stack import Stack, StackError, Stage
+from mesh.stack.plan import Program
 
-READY_SECONDS = 60.0
+READY_SECONDS = 120.0
+RESTART_SECONDS = 1.0
+"""How long the supervisor may take to notice that a program is gone."""
 
 
 class Wires:
@@ -88,8 +91,10 @@ class Breaker:
         await asyncio.gather(*under_way)
 
     async def _do(self, fault: Fault) -> None:
-        # Two faults of one program at once would undo each other's undoing.
-        async with self._busy.setdefault(fault.target, asyncio.Lock()):
+        async with contextlib.AsyncExitStack() as claimed:
+            # Two faults of one program at once would undo each other's undoing.
+            for part in sorted(self._parts(fault)):
+                await claimed.enter_async_context(self._busy.setdefault(part, asyncio.Lock()))
             begin = self._recorder.now()
             self._tell(f"{begin:6.1f} s  {fault.kind} {fault.target} {fault.lasts or ''}")
             broken = getattr(self, f"_{fault.kind.replace('-', '_')}")
@@ -99,17 +104,32 @@ class Breaker:
                 "fault", name=fault.kind, target=fault.target, begin=begin, healed=self._recorder.now()
             )
 
+    def _parts(self, fault: Fault) -> set[str]:
+        """What a fault must have for itself: programs, or a wire."""
+        programs = [program.name for program in self._stack.plan.programs]
+        match fault.kind:
+            case "brokers-down":
+                return set(self._layout.brokers)
+            case "rolling-restart":
+                return set(programs)
+            case "kill-primary" | "stop-primary":
+                return {name for name in programs if _is_member(name, int(fault.target))}
+            case kind if kind.startswith("wire-"):
+                return {f"wire of {fault.target}"}
+            case _:
+                return {fault.target}
+
     # ── kill -9 ─────────────────────────────────────────────────────────────────────────────────────────────
 
     @contextlib.asynccontextmanager
     async def _killed(self, program: str, *, wipe: bool = False) -> AsyncIterator[None]:
-        pid = (await self._pids())[program]
         if wipe:  # while it cannot write any more
             await self._signal(program, "STOP")
             await asyncio.to_thread(_empty, self._stack.settings.directory / "data" / program)
         await self._signal(program, "KILL")
         yield
-        await asyncio.to_thread(self._stack.await_restart, program, pid)
+        await asyncio.sleep(RESTART_SECONDS)
+        await self._ready(program)
 
     @contextlib.asynccontextmanager
     async def _kill_primary(self, fault: Fault) -> AsyncIterator[None]:
@@ -193,26 +213,38 @@ class Breaker:
         await asyncio.gather(*(asyncio.to_thread(self._stack.stop, node) for node in nodes))
         yield
         # All at once: the node that went last must be there before the others begin.
-        await asyncio.gather(*(asyncio.to_thread(self._stack.start, node) for node in nodes))
+        await asyncio.gather(*map(self._ready, nodes))
 
     @contextlib.asynccontextmanager
     async def _rolling_restart(self, _: Fault) -> AsyncIterator[None]:
-        """Every program stops by SIGTERM and starts again, one after the other; the name server stays."""
+        """Every program stops by SIGTERM and starts again, of each sort one after the other."""
+        lanes: dict[str, list[str]] = {}
         for program in self._stack.plan.programs:
             if program.stage is not Stage.NAMES:
-                await asyncio.to_thread(self._stack.restart, program.name)
+                lanes.setdefault(_lane(program), []).append(program.name)
+        await asyncio.gather(*map(self._restart_all, lanes.values()))
         yield
+
+    async def _restart_all(self, names: Sequence[str]) -> None:
+        for name in names:
+            await asyncio.to_thread(self._stack.stop, name)
+            await self._ready(name)
 
     # ── the stack ───────────────────────────────────────────────────────────────────────────────────────────
 
     async def _signal(self, program: str, signal: str) -> None:
         await asyncio.to_thread(self._stack.signal, program, signal)
 
-    async def _ready(self, program: str) -> None:
-        await asyncio.to_thread(self._stack.start, program)  # runs already: waits only
-
-    async def _pids(self) -> dict[str, int]:
-        return {status.name: status.pid for status in await asyncio.to_thread(self._stack.status)}
+    async def _ready(self, name: str) -> None:
+        """Starts the program where it does not run, and waits until it is ready, however often it dies."""
+        (program,) = (one for one in self._stack.plan.programs if one.name == name)
+        deadline = time.monotonic() + READY_SECONDS
+        with contextlib.suppress(StackError):
+            await asyncio.to_thread(self._stack.start, name)
+        while why := await asyncio.to_thread(program.check.probe):
+            if time.monotonic() > deadline:
+                raise StackError(f"{name} does not come back: {why}. Look into {self._stack.log(name)}")
+            await asyncio.sleep(0.2)
 
     async def _primary(self, shard: int) -> str:
         members = [p for p in self._stack.plan.programs if _is_member(p.name, shard)]
@@ -223,6 +255,13 @@ class Breaker:
                     return member.name
             await asyncio.sleep(0.1)
         raise StackError(f"Shard {shard} has no primary.")
+
+
+def _lane(program: Program) -> str:
+    """Programs of one lane are never away together: members of a shard, nodes of a cluster, services."""
+    if program.stage is Stage.SERVERS:
+        return "-".join(program.name.split("-")[:2]) if program.name.startswith("mongo") else program.name[:5]
+    return program.stage.name
 
 
 def _is_member(program: str, shard: int) -> bool:

@@ -225,6 +225,7 @@ class SocketDevice(Device):
             raise UnknownOutcome
         number = next(self._ids)
         future = self._waiting[number] = asyncio.get_running_loop().create_future()
+        future.add_done_callback(_look_at)  # nobody else may be left to
         try:
             async with asyncio.timeout(CALL_SECONDS):
                 await self._socket.send(json.dumps(request | {"id": number}), text=True)
@@ -233,6 +234,11 @@ class SocketDevice(Device):
             raise UnknownOutcome from error
         finally:
             self._waiting.pop(number, None)
+
+
+def _look_at(future: "asyncio.Future[dict[str, Any]]") -> None:
+    if not future.cancelled():
+        future.exception()
 
 
 class HttpDevice(Device):
