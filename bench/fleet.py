@@ -92,19 +92,14 @@ def _serve(pipe: Connection, make: Make, share: tuple[Any, ...]) -> None:
 
 
 async def _obey(pipe: Connection, make: Make, share: tuple[Any, ...]) -> None:
-    loop = asyncio.get_running_loop()
-    arrived = asyncio.Event()
-    loop.add_reader(pipe.fileno(), arrived.set)
     driver = make(*share)
     while True:
-        await arrived.wait()
-        arrived.clear()
         try:
-            while pipe.poll():
-                command, arguments = pipe.recv()
-                pipe.send(await _outcome(driver, command, arguments))
-        except (EOFError, OSError):
+            # In a thread: a loop would make the pipe non-blocking, and long answers then break off.
+            command, arguments = await asyncio.to_thread(pipe.recv)
+        except EOFError:
             return
+        pipe.send(await _outcome(driver, command, arguments))
 
 
 async def _outcome(driver: Any, command: str, arguments: tuple[Any, ...]) -> tuple[bool, Any]:

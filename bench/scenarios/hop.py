@@ -1,7 +1,7 @@
 """`hop`: one internal call between two processes.
 
-Plain, as gRPC comes; with the mesh's channel and server around it; and as sending uses it: many messages in
-one call.
+Plain, as gRPC comes; on a shared stream; with the mesh's channel and server around it; and as sending uses
+it, many messages in one call.
 """
 
 import asyncio
@@ -21,10 +21,12 @@ from mesh import call
 from mesh.batching import Batcher
 from mesh.channel import Channel
 from mesh.server import Server
+from mesh.shared.client import SharedChannel
+from mesh.shared.server import Sharing
 from messenger.dbapi.v1 import dbapi_pb2, dbapi_pb2_grpc
 
 AT_ONCE = (1, 16, 64)
-WAYS = ("plain", "mesh", "batched")
+WAYS = ("plain", "shared", "mesh", "batched")
 MESSAGE = dbapi_pb2.NewMessage(
     owner_id="alice",
     chat_id="4b0e4c8a-6a52-5a0e-9f4e-8f1d1f0b6a11",
@@ -56,6 +58,9 @@ class Answering:
         """Opens both ports; their addresses."""
         plain = grpc.aio.server()
         dbapi_pb2_grpc.add_MailboxServiceServicer_to_server(echo(), plain)
+        sharing = Sharing()
+        dbapi_pb2_grpc.add_MailboxServiceServicer_to_server(echo(), sharing)
+        plain.add_generic_rpc_handlers((sharing.handler,))
         port = plain.add_insecure_port("127.0.0.1:0")
         await plain.start()
         guarded = Server("127.0.0.1:0")
@@ -75,8 +80,12 @@ class Asking:
     """
 
     def __init__(self, plain: str, guarded: str) -> None:
-        self._plain = dbapi_pb2_grpc.MailboxServiceStub(grpc.aio.insecure_channel(plain))
-        self._mesh = dbapi_pb2_grpc.MailboxServiceStub(Channel(guarded))
+        channel = grpc.aio.insecure_channel(plain)
+        self._stubs = {
+            "plain": dbapi_pb2_grpc.MailboxServiceStub(channel),
+            "shared": dbapi_pb2_grpc.MailboxServiceStub(SharedChannel(channel)),
+            "mesh": dbapi_pb2_grpc.MailboxServiceStub(Channel(guarded)),
+        }
         self._batched: Batcher[dbapi_pb2.NewMessage, object] = Batcher(self._flush, concurrency=4)
 
     async def ask(self, way: str, at_once: int, seconds: float) -> Sample:
@@ -96,11 +105,12 @@ class Asking:
         if way == "batched":
             await self._batched.submit(MESSAGE)
         else:
-            stub = self._plain if way == "plain" else self._mesh
-            await stub.AppendMessages(dbapi_pb2.AppendMessagesRequest(messages=[MESSAGE]), timeout=5)
+            request = dbapi_pb2.AppendMessagesRequest(messages=[MESSAGE])
+            await self._stubs[way].AppendMessages(request, timeout=5)
 
     async def _flush(self, messages: Sequence[dbapi_pb2.NewMessage]) -> Sequence[object]:
-        response = await self._mesh.AppendMessages(dbapi_pb2.AppendMessagesRequest(messages=messages))
+        request = dbapi_pb2.AppendMessagesRequest(messages=messages)
+        response = await self._stubs["mesh"].AppendMessages(request)
         return list(response.results)
 
 

@@ -1,0 +1,80 @@
+"""What travels on a shared stream: pure. MessagePack, written by position."""
+
+from typing import Any
+
+import msgspec
+
+METHOD = "/messenger.mesh.v1.Sharing/Share"
+
+MAX_FRAME = 256 * 1024
+"""Bytes of payload after which a frame takes no further call; one call may be larger."""
+
+Metadata = list[tuple[str, str | bytes]]
+
+
+class Ask(msgspec.Struct, array_like=True, gc=False):
+    """A call.
+
+    Attributes:
+        number: its number on this stream.
+        method: `/package.Service/Method`.
+        payload: the serialized request.
+        seconds: what its caller gives it.
+        metadata: as of a plain call.
+    """
+
+    number: int
+    method: str
+    payload: bytes
+    seconds: float
+    metadata: list[tuple[str, str]]
+
+
+class Answer(msgspec.Struct, array_like=True, gc=False):
+    """What a call was answered with.
+
+    Attributes:
+        number: of the call.
+        payload: the serialized response; empty after an error.
+        code: gRPC's status number.
+        detail: its text.
+        trailers: trailing metadata.
+    """
+
+    number: int
+    payload: bytes
+    code: int = 0
+    detail: str = ""
+    trailers: list[tuple[str, bytes]] = []
+
+
+class Asks(msgspec.Struct, array_like=True, gc=False):
+    """A frame of the caller's: calls, and the numbers of calls that nobody waits for any more."""
+
+    asks: list[Ask]
+    dropped: list[int]
+
+
+class Answers(msgspec.Struct, array_like=True, gc=False):
+    """A frame of the server's. `leaving`: send nothing more here; what was sent is answered still."""
+
+    answers: list[Answer]
+    leaving: bool = False
+
+
+encode = msgspec.msgpack.Encoder().encode
+decode_asks = msgspec.msgpack.Decoder(Asks).decode
+decode_answers = msgspec.msgpack.Decoder(Answers).decode
+
+
+def take(waiting: list[Any], size: int = MAX_FRAME) -> list[Any]:
+    """Takes from the front what makes one frame: at least one, and no more payload than `size`."""
+    count, room = 0, size
+    for one in waiting:
+        room -= len(one.payload)
+        if room < 0 and count:
+            break
+        count += 1
+    taken = waiting[:count]
+    del waiting[:count]
+    return taken
