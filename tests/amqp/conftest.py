@@ -44,7 +44,9 @@ def amqp_url(broker: Stack) -> str:
 @pytest.fixture
 async def topology(amqp_url: str) -> AsyncIterator[Topology]:
     """Queues of this test's own, with a ladder of hundredths of seconds; deleted afterwards."""
-    topology = Topology(prefix=unique(), window=0.2, ladder=(0.05, 0.1, 0.15), max_attempts=5)
+    topology = Topology(
+        prefix=unique(), window=0.2, ladder=(0.05, 0.1, 0.15), max_attempts=5, late_pause=0.05
+    )
     yield topology
     await delete(amqp_url, topology)
 

@@ -12,7 +12,7 @@ from antispam.checkers.flood import Flood
 from antispam.checkers.links import Links
 from antispam.checkers.near_duplicate import NearDuplicate, normalise, resemblance, sketch
 from antispam.recent import Recent
-from antispam.rules import Rule, Rules
+from antispam.rules import Rule, Rules, time_of_sending
 from antispam.verdict import PASS, Candidate, reject, unchecked
 
 OFFER = "Dear {}, buy the finest watches in town at half the price, only today, and tell all your friends!"
@@ -189,6 +189,21 @@ async def test_a_redelivered_message_counts_once() -> None:
     rules = Rules([Flood(messages=1)], clock=lambda _: 0.0)
     assert await rules.check([HELLO] * 5) == [PASS] * 5
     assert await rules.check([replace(HELLO, message_id="2")]) == [reject("flood", "TOO_MANY_MESSAGES")]
+
+
+async def test_an_edit_is_judged_by_its_own_text() -> None:
+    """A message that passed and is then edited into spam is not remembered as good."""
+    rules = Rules([Blocklist()])
+    assert await rules.check([HELLO]) == [PASS]
+    assert await rules.check([replace(HELLO, text=GTUBE)]) == [reject("blocklist", "BLOCKED_WORD")]
+
+
+async def test_what_is_judged_late_counts_when_it_was_sent() -> None:
+    """A sender whose messages waited an hour for antispam is no flood when they come at once."""
+    hour = [replace(HELLO, message_id=str(n), created_at=n * 60_000) for n in range(60)]
+    assert await Rules([Flood(messages=1)], clock=time_of_sending()).check(hour) == [PASS] * 60
+    second = [replace(HELLO, message_id=str(n), created_at=n) for n in range(2)]
+    assert (await Rules([Flood(messages=1)], clock=time_of_sending()).check(second))[1] != PASS
 
 
 async def test_a_broken_rule_leaves_messages_unchecked() -> None:
