@@ -1,4 +1,4 @@
-"""Calls that share a stream keep what gRPC promises each: deadline, cancellation, status, metadata, no queue."""
+"""Calls that share a stream keep what gRPC promises each: deadline, cancellation, status, metadata."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
