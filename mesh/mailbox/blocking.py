@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import datetime
 
+from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
 from mesh.errors import InvalidArgument
@@ -24,13 +26,12 @@ class MongoBlocks(Sharded):
         check_user("user_id", user_id)
         if owner == user_id:
             raise InvalidArgument("user_id: must be somebody else")
-        results = await asyncio.gather(
-            self._set_block((owner, "out", user_id), blocked),
-            self._set_block((user_id, "in", owner), blocked),
-            return_exceptions=True,
-        )
-        for error in filter(None, results):
-            raise error
+        now = self._now()
+        out: Block = (owner, "out", user_id)
+        mirror: Block = (user_id, "in", owner)
+        version = await self._set_out(out, blocked, now)
+        await self._set_mirror(mirror, blocked, version)
+        await asyncio.gather(*(blocks.show(self._of(block[0]), block, now) for block in (out, mirror)))
 
     async def list_blocked(self, owner: str, cursor: str, limit: int) -> BlockedPage:
         """See `store.Blocks`."""
@@ -38,7 +39,8 @@ class MongoBlocks(Sharded):
         key = documents.under(prefix)
         if cursor:
             key["$gt"] = f"{prefix}:{parse_user_cursor(cursor)}"
-        found = shard.blocks.find({"_id": key}, {"_id": 1}, batch_size=limit + 2).sort("_id", 1)
+        query = {"_id": key} | blocks.STANDS
+        found = shard.blocks.find(query, {"_id": 1}, batch_size=limit + 2).sort("_id", 1)
         users = [one["_id"].rpartition(":")[2] for one in await shard.run(found.limit(limit + 1).to_list)]
         page = tuple(users[:limit])
         return BlockedPage(user_ids=page, next_cursor=page[-1] if len(users) > limit else "")
@@ -48,15 +50,23 @@ class MongoBlocks(Sharded):
         found = await blocks.find(self._of(owner), [(owner, user_id) for user_id in user_ids])
         return frozenset(other for _, _, other in found)
 
-    async def _set_block(self, block: Block, blocked: bool) -> None:
-        """Writes one side of the block, then shows it in that side's chats."""
-        shard, now = self._of(block[0]), self._now()
-        key = {"_id": blocks.block_key(*block)}
-        if blocked:
-            with suppress(DuplicateKeyError):  # another call was as fast
-                await shard.run(
-                    lambda: shard.blocks.update_one(key, {"$setOnInsert": {"at": now}}, upsert=True)
-                )
-        else:
-            await shard.run(lambda: shard.blocks.delete_one(key))
-        await blocks.show(shard, block, now)
+    async def _set_out(self, block: Block, blocked: bool, now: datetime) -> int:
+        """Writes the owner's side; gives its version."""
+        shard, key = self._of(block[0]), {"_id": blocks.block_key(*block)}
+        update = {"$set": {"blocked": blocked, "at": now}, "$inc": {"version": 1}}
+        after = await shard.run(
+            lambda: shard.blocks.find_one_and_update(
+                key, update, upsert=True, return_document=ReturnDocument.AFTER
+            )
+        )
+        assert after is not None  # noqa: S101  # an upsert leaves a document
+        version: int = after["version"]
+        return version
+
+    async def _set_mirror(self, block: Block, blocked: bool, version: int) -> None:
+        """Writes the blocked user's side, where no later version is there."""
+        shard = self._of(block[0])
+        query = {"_id": blocks.block_key(*block), "version": {"$not": {"$gte": version}}}
+        update = {"$set": {"blocked": blocked, "version": version}}
+        with suppress(DuplicateKeyError):  # it is there, and later
+            await shard.run(lambda: shard.blocks.update_one(query, update, upsert=True))

@@ -1,8 +1,9 @@
 """Blocks as they lie on one shard, and the flags of chats that show them.
 
-The document `owner:out:user` says that the owner has blocked the user, `owner:in:user` that the user has
-blocked the owner; both lie with the owner. Whether a message may be sent is read from these. The flags are
-for showing, and follow them.
+The document `owner:out:user` says whether the owner has blocked the user, `owner:in:user` whether the user
+has blocked the owner; both lie with the owner. Whether a message may be sent is read from these. The flags
+are for showing, and follow them. `out` counts its versions and `in`, on another shard, takes only later ones: so
+both agree however blocking and unblocking overlap.
 """
 
 from collections.abc import Collection
@@ -20,6 +21,9 @@ Block = tuple[str, Side, str]
 """Owner, side, and whom it is with."""
 
 FLAGS: dict[Side, str] = {"out": "blocked", "in": "blocked_by_peer"}
+
+# Finds the blocks that stand; one that was lifted stays for its version.
+STANDS: Document = {"blocked": {"$ne": False}}
 
 # Times that showing a block may be overtaken by others who set and lift it.
 ATTEMPTS = 16
@@ -48,7 +52,8 @@ async def find(
     found: dict[str, Block] = {
         block_key(owner, side, other): (owner, side, other) for owner, other in pairs for side in FLAGS
     }
-    cursor = shard.blocks.find({"_id": {"$in": list(found)}}, {"_id": 1}, batch_size=len(found) + 1)
+    query = {"_id": {"$in": list(found)}} | STANDS
+    cursor = shard.blocks.find(query, {"_id": 1}, batch_size=len(found) + 1)
     return frozenset(found[one["_id"]] for one in await shard.run(cursor.to_list, longest_s))
 
 
