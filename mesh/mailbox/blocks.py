@@ -2,8 +2,8 @@
 
 The document `owner:out:user` says whether the owner has blocked the user, `owner:in:user` whether the user
 has blocked the owner; both lie with the owner. Whether a message may be sent is read from these. The flags
-are for showing, and follow them. `out` counts its versions and `in`, on another shard, takes only later ones: so
-both agree however blocking and unblocking overlap.
+are for showing, and follow them. `out` counts its versions and `in`, on another shard, takes only later ones:
+so both agree however blocking and unblocking overlap.
 """
 
 from collections.abc import Collection
