@@ -87,12 +87,13 @@ export class ConversationView {
     byId('chat').hidden = !chat;
     if (!chat) return;
     if (appears) this.#composer.fit(); // what is hidden has no height
+    const place = this.#place.save(); // before anything above the messages changes its height
     this.#renderHead(chat, online);
     this.#renderState(failure);
     const isUnread = unread(state, this.#chatId) > 0;
     if (!isUnread && !attended) this.#newAfter = null;
     if (isUnread && this.#newAfter === null && !(this.#place.settled && attended)) this.#newAfter = chat.read_up_to;
-    this.#renderLog();
+    this.#renderLog(place);
     if (attended) this.#announce(chat);
   }
 
@@ -140,9 +141,8 @@ export class ConversationView {
     this.#log.setAttribute('aria-busy', String(!history));
   }
 
-  #renderLog() {
+  #renderLog(place = this.#place.save()) {
     const held = heldMessages(this.#state, this.#chatId);
-    const place = this.#place.save();
     const [from, to] = stretch(held.length, this.#readerAt(held, place.element), this.#span(held));
     this.#edges = [held[from]?.message_id ?? '', held[to - 1]?.message_id ?? ''];
     const now = new Date();

@@ -47,8 +47,10 @@ async def talk(window: Callable[..., Any]) -> tuple[Window, Window]:
     """Both windows at the desk, after the talk."""
     mine, his = await window(ME, **DESK), await window(PEER, **DESK)
     await his.start_chat(ME, ITEM)
+    await his.say(TALK[0][1])
     await mine.chat().filter(has_text="Oliver").click()
-    for sender, text in TALK:
+    await expect(mine.message(TALK[0][1])).to_be_visible()
+    for sender, text in TALK[1:]:
         speaker, listener = (mine, his) if sender == ME else (his, mine)
         await speaker.say(text)
         await expect(listener.message(text)).to_be_visible()
