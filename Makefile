@@ -1,6 +1,6 @@
 # Thin: what happens is in deploy/local/setup.sh (set-up) and in `python -m mesh` (the stack).
 .DEFAULT_GOAL := help
-.PHONY: help run up down status logs test check bench proto clean setup servers browser faults
+.PHONY: help run up down status logs test check bench proto clean screenshots setup servers browser faults
 
 SETUP := deploy/local/setup.sh
 VENV := .venv/bin
@@ -47,6 +47,9 @@ bench: setup ## Measure everything on stacks of its own, in under 15 minutes; on
 
 faults: setup ## Break everything under load and decide whether the promises held; SEED= MINUTES= ONLY=
 	@exec setpriv --pdeathsig TERM $(VENV)/python -m faults $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(addprefix --only ,$(ONLY))
+
+screenshots: setup browser ## Take the pictures of docs/screenshots, in windows of a stack of their own
+	@$(VENV)/python -m tests.browser.screenshots
 
 proto: $(GEN) ## Build protos/gen from the .proto files
 

@@ -1,8 +1,7 @@
 /**
  * The protocol half of a client: one connection that is kept alive, calls as promises, notifications as events.
- * It keeps no chats and draws nothing; see store.js for the first and app.js for the second. With its three neighbours
- * (rpc.js, gaps.js, links.js) it depends on nothing
- * but `WebSocket` and `fetch`, so it works alone:
+ * It keeps no chats and draws nothing; see store.js for the first and app.js for the second. With its parts (links.js,
+ * gaps.js, rpc.js) it depends on nothing but `WebSocket` and `fetch`, so it works alone:
  *
  *     const messenger = new Messenger({ url: 'http://127.0.0.1:8000', token });
  *     messenger.on('message.new', ({ message }) => console.log(message.text));

@@ -94,6 +94,7 @@ async def take(browser: Browser, stack: Stack) -> None:
     await expect(phone.page.locator(".here").first).to_be_visible()
     await phone.page.screenshot(path=PICTURES / "phone-list.png")
     await phone.chat().filter(has_text="Oliver").click()
+    await expect(phone.messages()).to_have_count(len(TALK))
     await expect(phone.presence()).to_contain_text("online")
     await phone.page.screenshot(path=PICTURES / "phone.png")
 
