@@ -24,13 +24,16 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 
 from mesh.assertion import public_jwk
-from mesh.tls import PREFIX
+from mesh.tls import PREFIX, Tls
 
 CA_LIFE = timedelta(days=3650)
 LIFE = timedelta(days=365)
 """Of a service's certificate; every start of a stack makes new ones."""
 
 SKEW = timedelta(minutes=5)
+
+OPERATOR = "operator"
+"""The name of who looks after a stack, and of its tests: may ask for health, and call nothing."""
 
 SigningKey = ec.EllipticCurvePrivateKey
 
@@ -53,6 +56,18 @@ class Authority:
     def key_of(self, service: str) -> Path:
         """Where the key to it is."""
         return self.directory / f"{service}.key"
+
+    def tls_of(self, service: str) -> Tls:
+        """A service's certificates, as the service itself reads them."""
+        return Tls(self.certificate, self.certificate_of(service), self.key_of(service))
+
+    def environment(self, service: str) -> dict[str, str]:
+        """The settings that tell a service its certificates."""
+        return {
+            "TLS_CA": str(self.certificate),
+            "TLS_CERT": str(self.certificate_of(service)),
+            "TLS_KEY": str(self.key_of(service)),
+        }
 
     def issue(self, services: Iterable[str], *, life: timedelta = LIFE) -> None:
         """Gives each service a new key and certificate; running processes take them up by themselves."""
