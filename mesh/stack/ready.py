@@ -83,7 +83,8 @@ class MongoMember:
             if "setName" not in hello and self.founds:
                 client.admin.command("replSetInitiate", self._config())
             elif hello.get("isWritablePrimary"):
-                roles = [{"role": role, "db": "messenger"} for role in ("readWrite", "dbAdmin")]
+                # Data of all kinds, and no administration; the exception grants roles of `admin` alone.
+                roles = ["readWriteAnyDatabase", "dbAdminAnyDatabase"]
                 client.admin.command("createUser", self.user, pwd=self.password, roles=roles)
         return "it is being set up"
 

@@ -14,9 +14,9 @@ def test_every_shard_is_a_primary_of_its_own_set(servers: Stack) -> None:
     assert len(shards) == 8
     for number, uri in enumerate(shards):
         with MongoClient[dict[str, object]](uri, w="majority") as client:
-            client["messenger"]["probe"].insert_one({"shard": number})
+            client["stack"]["probe"].insert_one({"shard": number})
             assert client.admin.command("hello")["setName"] == f"shard{number}"
-            client["messenger"].drop_collection("probe")
+            client.drop_database("stack")
 
 
 def test_redis_nodes_answer(servers: Stack) -> None:
