@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
+from edge.keys import key_set
 from mesh.settings import CommonSettings, RedisSettings, Words
 
 
@@ -64,4 +65,6 @@ class Settings(CommonSettings, RedisSettings):
             raise ValueError("JWT_SECRET must have at least 32 bytes (RFC 7518, section 3.2)")
         if self.dev_sign_in and not self.jwt_secret:
             raise ValueError("DEV_SIGN_IN needs JWT_SECRET, which signs the tokens")
+        if self.jwt_jwks:
+            key_set(self.jwt_jwks)  # it says what is wrong with a URL
         return self

@@ -13,6 +13,7 @@ from edge.calls import Calls
 from edge.fallback import fallbacks
 from edge.http import HttpApi, HttpServer
 from edge.hub import Hub
+from edge.keys import key_set
 from edge.local import local_methods
 from edge.openrpc import document
 from edge.settings import Settings
@@ -69,7 +70,8 @@ async def wire(settings: Settings, app: App) -> None:
         attendance,
         lambda deliver, resumed: Feed(settings.redis_urls, deliver=deliver, resumed=resumed),
     )
-    authenticator = Authenticator(secret=settings.jwt_secret, jwks=settings.jwt_jwks)
+    keys = key_set(settings.jwt_jwks) if settings.jwt_jwks else None
+    authenticator = Authenticator(secret=settings.jwt_secret, keys=keys)
 
     gateway = Gateway(settings, authenticator=authenticator, calls=calls, hub=hub)
     api = HttpApi(
