@@ -18,7 +18,7 @@ from tests.fuzz.targets import METHODS
 # More than the default, unless a profile wants even more.
 examples = settings(max_examples=max(500, settings().max_examples), deadline=None)
 
-NASTY = st.sampled_from(
+NASTY: st.SearchStrategy[Any] = st.sampled_from(
     [
         None, True, 0, -1, 1.5, 1e308, 2**31, 2**53 + 1, 2**64, -(2**63), "", "\x00", "\ud800", "ı", "ﬀ",
         "9" * 400, "1e999", "NaN", "-0", [], {}, [[]], {"": None}, "2026-01-01T00:00:00Z",
