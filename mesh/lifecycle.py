@@ -47,7 +47,7 @@ class App:
         self.ready = False
         self._settings = settings
         self._security = _security(settings)
-        self._server = Server(settings.listen, security=self._security, probe_listen=settings.probe_listen)
+        self._server = Server(settings.listen, security=self._security, plain_health=settings.plain_health)
         self._checks: dict[str, Check] = {}
         self._lasting: set[str] = set()
         self._drains: list[Callable[[], Awaitable[None]]] = []

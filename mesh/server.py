@@ -76,10 +76,10 @@ class Server:
     Args:
         listen: `host:port` (port 0 picks a free one) or `unix:/path`.
         security: how it knows who calls.
-        probe_listen: a second address that answers health alone, without TLS; empty for none.
+        plain_health: a second address that answers health alone, without TLS; empty for none.
     """
 
-    def __init__(self, listen: str, *, security: Security | None = None, probe_listen: str = "") -> None:
+    def __init__(self, listen: str, *, security: Security | None = None, plain_health: str = "") -> None:
         self.security = security or Security()
         self._server = grpc.aio.server(options=OPTIONS)
         self._health = health.aio.HealthServicer()
@@ -87,10 +87,10 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self.address = _bind(self._server, listen, self.security.tls)
         self._probed: grpc.aio.Server | None = None
-        if probe_listen:
+        if plain_health:
             self._probed = grpc.aio.server(options=OPTIONS)
             health_pb2_grpc.add_HealthServicer_to_server(self._health, self._probed)
-            self.probe_address = _bind(self._probed, probe_listen, None)
+            self.probe_address = _bind(self._probed, plain_health, None)
 
     def add(self, add_to_server: Callable[[Any, Any], None], servicer: object) -> None:
         """Serves `servicer`, by the function that was generated for it (`add_…Servicer_to_server`)."""

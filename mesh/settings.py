@@ -41,7 +41,7 @@ class CommonSettings(BaseSettings):
         default=None, description="PEM file of this process's certificate, which names it to the others."
     )
     tls_key: Path | None = Field(default=None, description="PEM file of the certificate's private key.")
-    probe_listen: str = Field(
+    plain_health: str = Field(
         default="",
         description="A second address, without TLS, for probes: it answers health and nothing else.",
     )

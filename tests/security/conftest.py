@@ -66,10 +66,10 @@ def serve(opened: AsyncExitStack) -> Callable[..., Any]:
         servicer: object,
         *,
         listen: str = "127.0.0.1:0",
-        probe_listen: str = "",
+        plain_health: str = "",
         **security: Any,
     ) -> Server:
-        server = Server(listen, security=Security(**security), probe_listen=probe_listen)
+        server = Server(listen, security=Security(**security), plain_health=plain_health)
         server.add(add_to_server, servicer)
         await server.start()
         await server.set_serving(True)

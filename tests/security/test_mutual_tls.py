@@ -153,7 +153,7 @@ async def test_half_an_exchange_changes_nothing(tls: MakeTls, authority: Authori
 
 async def test_probes_need_no_certificate_and_get_health_alone(serve: Any, dial: Any, tls: MakeTls) -> None:
     """The plaintext address for probes answers health, and knows no other service."""
-    server = await serve(*PROFILES, tls=tls("dbapi"), probe_listen="127.0.0.1:0")
+    server = await serve(*PROFILES, tls=tls("dbapi"), plain_health="127.0.0.1:0")
     probe = await dial(server.probe_address)
     assert await health(probe) == health_pb2.HealthCheckResponse.SERVING
     with pytest.raises(Unimplemented):
