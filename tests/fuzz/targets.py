@@ -77,7 +77,8 @@ def event_id(text: str) -> None:
         return
     assert EventId.parse(str(place)) == place
     assert not place.follows(place)
-    assert min(place.epoch, place.n, place.ms) >= 0
+    assert all(letter.isascii() and letter.isprintable() for letter in text)
+    assert tuple(map(int, text.partition(".")[0].split("-"))) == (place.epoch, place.n, place.ms)
 
 
 def push(data: bytes) -> None:
