@@ -123,7 +123,7 @@ def make(settings: StackSettings, binaries: Binaries, secrets: Secrets) -> Plan:
             home(settings, "nginx") / "nginx.conf": templates.nginx(settings.messenger_port, reached),
             _mongo_key(settings): secrets.mongo_key,
             **{
-                home(settings, f"redis-{node}") / "redis.conf": templates.redis(USER, secrets.redis)
+                _redis_conf(settings, node): templates.redis(USER, secrets.redis)
                 for node in range(REDIS_NODES)
             },
             **_broker_files(settings, secrets),
@@ -229,6 +229,10 @@ def _mongod(
     return Program(name=name, stage=Stage.SERVERS, command=command, ports=(port,), check=check)
 
 
+def _redis_conf(settings: StackSettings, node: int) -> Path:
+    return settings.directory / "data" / f"redis-{node}.conf"
+
+
 def _redis_nodes(settings: StackSettings, binaries: Binaries, secrets: Secrets) -> list[Program]:
     return [_redis(settings, binaries, secrets, node) for node in range(REDIS_NODES)]
 
@@ -236,7 +240,7 @@ def _redis_nodes(settings: StackSettings, binaries: Binaries, secrets: Secrets) 
 def _redis(settings: StackSettings, binaries: Binaries, secrets: Secrets, node: int) -> Program:
     name, port = f"redis-{node}", settings.stack_port_base + REDIS_PORT + node
     command = (
-        binaries.redis, str(home(settings, name) / "redis.conf"), "--port", str(port), "--bind", LOOPBACK,
+        binaries.redis, str(_redis_conf(settings, node)), "--port", str(port), "--bind", LOOPBACK,
         "--dir", str(home(settings, name)),
         "--appendonly", "yes", "--appendfsync", "everysec", "--save", "",
     )  # fmt: skip
