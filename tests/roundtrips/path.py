@@ -73,8 +73,8 @@ class Trips:
 
     @property
     def database(self) -> dict[str, int]:
-        """MongoDB's commands by name."""
-        return dict(Counter(self.commands.names))
+        """MongoDB's commands by name, less those by which a new connection signs in."""
+        return dict(Counter(name for name in self.commands.names if not name.startswith("sasl")))
 
 
 class Person:
