@@ -122,6 +122,7 @@ class MessengerService(aggregator_pb2_grpc.MessengerServiceServicer):
                 chat_id=request.chat_id,
                 text=request.text,
                 client_msg_id=request.client_msg_id,
+                owner_assertion=call.assertion(),
             )
         )
         return aggregator_pb2.SendMessageResponse(message=appended.message, duplicate=appended.duplicate)

@@ -4,8 +4,8 @@ from aggregator.parts import Parts
 from aggregator.people import People
 from aggregator.service import MessengerService
 from aggregator.settings import Settings
+from mesh import call
 from mesh.bus import Bus
-from mesh.channel import Channel
 from mesh.lifecycle import App
 from mesh.presence import Register
 from messenger.aggregator.v1 import aggregator_pb2_grpc
@@ -17,9 +17,12 @@ from messenger.profiles.v1 import profiles_pb2_grpc
 async def wire(settings: Settings, app: App) -> None:
     """Builds and starts the aggregator's parts."""
     enter = app.stack.enter_async_context
-    dbapi = await enter(Channel(settings.dbapi_address))
-    profiles = await enter(Channel(settings.profiles_address or settings.dbapi_address))
-    items = await enter(Channel(settings.items_address or settings.dbapi_address))
+    dbapi = await app.channel(settings.dbapi_address, "dbapi", assertion=call.assertion)
+    # Teams that own these have certificates by the names of their hosts.
+    profiles, items = [
+        await (app.channel(address) if address else app.channel(settings.dbapi_address, "dbapi"))
+        for address in (settings.profiles_address, settings.items_address)
+    ]
 
     parts = Parts(
         profiles_pb2_grpc.ProfilesServiceStub(profiles),

@@ -15,7 +15,6 @@ from antispam.settings import Settings
 from antispam.teams import TeamChecker
 from antispam.verdict import Candidate
 from mesh.amqp import LATE, MESSAGES, Consumer, Publisher
-from mesh.channel import Channel
 from mesh.lifecycle import App
 from messenger.antispam.v1.antispam_pb2_grpc import CheckerServiceStub, add_CheckerServiceServicer_to_server
 
@@ -53,7 +52,7 @@ async def wire(settings: Settings, app: App) -> None:
     late_budget = settings.antispam_late_budget_ms / 1000
     late_own = rules(settings, time_of_sending())
     stubs = {
-        address: CheckerServiceStub(await enter(Channel(address))) for address in settings.antispam_checkers
+        address: CheckerServiceStub(await app.channel(address)) for address in settings.antispam_checkers
     }
     teams = [TeamChecker(address, stub.Check, budget=budget) for address, stub in stubs.items()]
     late_teams = [TeamChecker(address, stub.Check, budget=late_budget) for address, stub in stubs.items()]

@@ -65,7 +65,7 @@ class Rig(Stack):
     @cached_property
     def plan(self) -> table.Plan:
         """The stack's own table with further edges."""
-        made = table.make(self.settings, binaries.find(self.settings), self.settings.secret())
+        made = table.make(self.settings, binaries.find(self.settings), self.settings.secrets())
         [first] = [program for program in made.programs if program.name == "edge-1"]
         further = [self._edge(first, number) for number in range(table.EDGES, self._edge_count)]
         programs = sorted((*made.programs, *further), key=lambda program: program.stage)
@@ -73,7 +73,7 @@ class Rig(Stack):
 
     def _edge(self, like: table.Program, number: int) -> table.Program:
         grpc, websocket, http = (port + number * table.EDGE_STRIDE for port in like.ports)
-        env = {
+        env = dict(like.env) | {
             "LISTEN": f"{table.LOOPBACK}:{grpc}",
             "WS_LISTEN": f"{table.LOOPBACK}:{websocket}",
             "HTTP_LISTEN": f"{table.LOOPBACK}:{http}",

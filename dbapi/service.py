@@ -8,6 +8,8 @@ import grpc
 
 from dbapi.events import entry_of
 from dbapi.outbox import Announcer
+from mesh import call
+from mesh.assertion import Verifier
 from mesh.batching import Batcher
 from mesh.errors import Internal, MessengerError
 from mesh.mailbox.model import (
@@ -34,11 +36,13 @@ class MailboxService(dbapi_pb2_grpc.MailboxServiceServicer):
     Args:
         store: the mailboxes.
         announcer: publishes the events of what was written.
+        verifier: proves the owner of each message of a batch; of other calls the server does.
     """
 
-    def __init__(self, store: MailboxStore, announcer: Announcer) -> None:
+    def __init__(self, store: MailboxStore, announcer: Announcer, verifier: Verifier) -> None:
         self._store = store
         self._announcer = announcer
+        self._verifier = verifier
         self._appends: Batcher[NewMessage, Appended] = Batcher(self._append)
 
     async def OpenChat(
@@ -54,17 +58,20 @@ class MailboxService(dbapi_pb2_grpc.MailboxServiceServicer):
         self, request: dbapi_pb2.AppendMessagesRequest, context: Context
     ) -> dbapi_pb2.AppendMessagesResponse:
         """Appends messages to their senders' mailboxes, one result an item."""
-        items = [
+        outcomes = await asyncio.gather(*map(self._append_one, request.messages), return_exceptions=True)
+        return dbapi_pb2.AppendMessagesResponse(results=[_result(outcome) for outcome in outcomes])
+
+    async def _append_one(self, message: dbapi_pb2.NewMessage) -> Appended:
+        owner, caller = message.owner_id, call.current().user_id
+        self._verifier.require(owner, self._verifier.user_of(owner, message.owner_assertion) or caller)
+        return await self._appends.submit(
             NewMessage(
-                owner=message.owner_id,
+                owner=owner,
                 chat_id=message.chat_id,
                 text=message.text,
                 client_msg_id=message.client_msg_id,
             )
-            for message in request.messages
-        ]
-        outcomes = await asyncio.gather(*map(self._appends.submit, items), return_exceptions=True)
-        return dbapi_pb2.AppendMessagesResponse(results=[_result(outcome) for outcome in outcomes])
+        )
 
     async def GetChat(self, request: dbapi_pb2.GetChatRequest, context: Context) -> dbapi_pb2.GetChatResponse:
         """One chat of its owner."""

@@ -31,7 +31,9 @@ async def wire(settings: Settings, app: App) -> None:
         after=timedelta(seconds=settings.relay_after_seconds),
         every=settings.relay_every_seconds,
     )
-    app.serve(dbapi_pb2_grpc.add_MailboxServiceServicer_to_server, MailboxService(store, announcer))
+    app.serve(
+        dbapi_pb2_grpc.add_MailboxServiceServicer_to_server, MailboxService(store, announcer, app.verifier)
+    )
     app.serve(profiles_pb2_grpc.add_ProfilesServiceServicer_to_server, ProfilesService())
     app.serve(items_pb2_grpc.add_ItemsServiceServicer_to_server, ItemsService())
     app.background(announcer.run(), "announcer")

@@ -1,18 +1,22 @@
-"""Who a token speaks for. PyJWT does the cryptography; which algorithms and claims count is decided here."""
+"""Who a token speaks for. PyJWT does the cryptography; which algorithms and claims count is decided here.
 
-import asyncio
-import json
+The header of a token chooses between the keys that we hold and decides nothing else: every key has its one
+algorithm (RFC 8725, 3.1), so that neither `none` nor a public key taken for a secret gets anybody in.
+"""
+
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jwt
 
+from edge.keys import ALGORITHMS, KeySet
 from mesh.errors import Unauthenticated
 
 USER_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-ASYMMETRIC = ("RS256", "ES256", "EdDSA")
+
+LAST_SECOND = 253_402_300_799
+"""Unix time of the end of the year 9999, the last that a protobuf time can say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,55 +28,42 @@ class Identity:
 
 
 class Authenticator:
-    """Verifies JWTs: HS256 with the shared secret, RS256/ES256/EdDSA with the JWKS; nothing else.
+    """Verifies JWTs: HS256 with the shared secret, RS256/ES256/EdDSA with the issuer's keys; nothing else.
 
     Args:
         secret: shared secret of HS256; empty for none.
-        jwks: a JWKS file's path or https URL; empty for none.
+        keys: the issuer's public keys; none for none.
     """
 
-    def __init__(self, *, secret: str, jwks: str) -> None:
+    def __init__(self, *, secret: str, keys: KeySet | None) -> None:
         self._secret = secret
-        self._jwks_file = Path(jwks) if jwks and "://" not in jwks else None
-        self._jwks_client = jwt.PyJWKClient(jwks, timeout=5) if "://" in jwks else None
+        self._keys = keys
 
     async def identify(self, token: str) -> Identity:
         """The user that a token names.
 
         Raises:
             Unauthenticated: no token, or not one of ours, or over; the text says which.
+            Unavailable: the issuer's keys cannot be had.
         """
         if not token:
             raise Unauthenticated("No token was given.", reason="TOKEN_MISSING")
         try:
-            key, algorithms = await self._key_for(token)
-            claims = jwt.decode(token, key, algorithms=algorithms, options={"require": ["sub", "exp"]})
+            key, algorithm = await self._key_for(jwt.get_unverified_header(token))
+            claims = jwt.decode(token, key, algorithms=[algorithm], options={"require": ["sub", "exp"]})
         except jwt.ExpiredSignatureError:
             raise Unauthenticated("The token is over; get a new one.", reason="TOKEN_EXPIRED") from None
-        except jwt.PyJWTError as error:
+        except (jwt.PyJWTError, ValueError, OverflowError) as error:
             raise Unauthenticated("The token is not valid.", reason="TOKEN_INVALID") from error
         if not USER_ID.fullmatch(claims["sub"]):
             raise Unauthenticated("The token's sub is no user id.", reason="TOKEN_INVALID")
-        return Identity(user_id=claims["sub"], expires_at=float(claims["exp"]))
+        return Identity(user_id=claims["sub"], expires_at=min(float(claims["exp"]), LAST_SECOND))
 
-    async def _key_for(self, token: str) -> tuple[Any, list[str]]:
-        # The header only chooses between the keys that we hold; each key has its own algorithms.
-        algorithm = jwt.get_unverified_header(token).get("alg")
+    async def _key_for(self, header: dict[str, Any]) -> tuple[Any, str]:
+        algorithm, kid = header.get("alg"), header.get("kid")
         if algorithm == "HS256" and self._secret:
-            return self._secret, ["HS256"]
-        if algorithm in ASYMMETRIC and self._jwks_client:
-            return await asyncio.to_thread(self._jwks_client.get_signing_key_from_jwt, token), list(
-                ASYMMETRIC
-            )
-        if algorithm in ASYMMETRIC and self._jwks_file:
-            return self._from_file(token), list(ASYMMETRIC)
+            return self._secret, "HS256"
+        if algorithm in ALGORITHMS and self._keys:
+            key = await self._keys.find(kid)
+            return key, key.algorithm_name
         raise jwt.InvalidAlgorithmError
-
-    def _from_file(self, token: str) -> jwt.PyJWK:
-        assert self._jwks_file is not None  # noqa: S101  # the caller looked
-        keys = jwt.PyJWKSet.from_dict(json.loads(self._jwks_file.read_text()))
-        kid = jwt.get_unverified_header(token).get("kid")
-        for key in keys.keys:
-            if kid is None or key.key_id == kid:
-                return key
-        raise jwt.InvalidKeyError

@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from edge.table import Notifications
+from mesh import call
 from mesh.bus import Bus, Entry, EventId
 from mesh.errors import Unavailable
 from messenger.common.v1 import types_pb2
@@ -97,9 +98,10 @@ class Backlog:
         try:
             page = await self._bus.read_after(user_id, cursor)
         except Unavailable:
-            return await self._filled(user_id, cursor)
-        if not page.whole:
-            return await self._filled(user_id, cursor)
+            page = None
+        if page is None or not page.whole:
+            with call.on_behalf_of(user_id):  # also where no call of the user's has begun it
+                return await self._filled(user_id, cursor)
         position = page.entries[-1].event_id if page.entries else cursor
         return Caught(events=tuple(map(self.written, page.entries)), position=position, recovered=True)
 

@@ -1,8 +1,11 @@
 """What an edge process can be told."""
 
+from pathlib import Path
+
 from pydantic import Field, model_validator
 
-from mesh.settings import CommonSettings, RedisSettings
+from edge.keys import key_set
+from mesh.settings import CommonSettings, RedisSettings, Words
 
 
 class Settings(CommonSettings, RedisSettings):
@@ -21,6 +24,13 @@ class Settings(CommonSettings, RedisSettings):
     )
     dev_sign_in: bool = Field(
         default=False, description="Whoever asks gets anybody's token (POST /dev/token). Never on a cluster."
+    )
+    assertion_signing_key: Path | None = Field(
+        default=None, description="PEM file of the Ed25519 key with which this edge vouches for its users."
+    )
+    allowed_origins: Words = Field(
+        default=(),
+        description="Origins of pages that may open a WebSocket, beside PUBLIC_URL's and the host's own.",
     )
     connect_seconds: float = Field(
         default=10.0, gt=0, description="How long a socket may stay unauthenticated."
@@ -55,4 +65,6 @@ class Settings(CommonSettings, RedisSettings):
             raise ValueError("JWT_SECRET must have at least 32 bytes (RFC 7518, section 3.2)")
         if self.dev_sign_in and not self.jwt_secret:
             raise ValueError("DEV_SIGN_IN needs JWT_SECRET, which signs the tokens")
+        if self.jwt_jwks:
+            key_set(self.jwt_jwks)  # it says what is wrong with a URL
         return self

@@ -13,12 +13,14 @@ from edge.calls import Calls
 from edge.fallback import fallbacks
 from edge.http import HttpApi, HttpServer
 from edge.hub import Hub
+from edge.keys import key_set
 from edge.local import local_methods
 from edge.openrpc import document
 from edge.settings import Settings
 from edge.ws import Gateway
+from mesh.assertion import Signer
 from mesh.bus import Bus
-from mesh.channel import Channel
+from mesh.channel import nobody
 from mesh.feed import Feed
 from mesh.lifecycle import App
 from mesh.presence import Register
@@ -30,8 +32,9 @@ from messenger.edge.v1 import session_pb2
 async def wire(settings: Settings, app: App) -> None:
     """Builds and starts the edge's parts."""
     enter = app.stack.enter_async_context
-    aggregator = await enter(Channel(settings.aggregator_address))
-    dbapi = await enter(Channel(settings.dbapi_address))
+    signed = Signer(settings.assertion_signing_key).current if settings.assertion_signing_key else nobody
+    aggregator = await app.channel(settings.aggregator_address, "aggregator", assertion=signed)
+    dbapi = await app.channel(settings.dbapi_address, "dbapi", assertion=signed)
     bus = await enter(
         Bus(settings.redis_urls, retention=settings.bus_retention_seconds, length=settings.bus_stream_length)
     )
@@ -67,7 +70,8 @@ async def wire(settings: Settings, app: App) -> None:
         attendance,
         lambda deliver, resumed: Feed(settings.redis_urls, deliver=deliver, resumed=resumed),
     )
-    authenticator = Authenticator(secret=settings.jwt_secret, jwks=settings.jwt_jwks)
+    keys = key_set(settings.jwt_jwks) if settings.jwt_jwks else None
+    authenticator = Authenticator(secret=settings.jwt_secret, keys=keys)
 
     gateway = Gateway(settings, authenticator=authenticator, calls=calls, hub=hub)
     api = HttpApi(

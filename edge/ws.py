@@ -21,6 +21,7 @@ from edge.auth import Authenticator
 from edge.backlog import Pushed
 from edge.calls import Calls, Lanes
 from edge.hub import Follower, Hub, Start
+from edge.origins import Origins
 from edge.session import Close, Due, Session
 from edge.settings import Settings
 from edge.table import Notifications
@@ -60,6 +61,7 @@ class Gateway:
         self.authenticator = authenticator
         self.calls = calls
         self.hub = hub
+        self._origins = Origins((settings.public_url, *settings.allowed_origins))
         self._notifications = Notifications()
         self._sockets: set[_Socket] = set()
         self._server: Server | None = None
@@ -76,7 +78,7 @@ class Gateway:
             max_queue=16,
             ping_interval=self.settings.ping_seconds,
             ping_timeout=self.settings.ping_seconds,
-            process_request=_only_ws,
+            process_request=self._welcome,
             select_subprotocol=lambda _, offered: SUBPROTOCOL if SUBPROTOCOL in offered else None,  # type: ignore[arg-type, return-value]
             server_header=None,
         )
@@ -106,6 +108,15 @@ class Gateway:
         for task in leaving:
             task.cancel()
 
+    def _welcome(self, connection: ServerConnection, request: Request) -> Response | None:
+        if request.path.partition("?")[0] != "/ws":
+            return connection.respond(404, "The WebSocket is at /ws.\n")
+        headers = request.headers
+        origins, hosts = headers.get_all("Origin"), headers.get_all("Host")
+        if len(origins) > 1 or not self._origins.allow(next(iter(origins), None), next(iter(hosts), "")):
+            return connection.respond(403, "Pages of this origin are not let in; see ALLOWED_ORIGINS.\n")
+        return None
+
     async def _serve_socket(self, connection: ServerConnection) -> None:
         socket = _Socket(self, connection)
         self._sockets.add(socket)
@@ -116,12 +127,6 @@ class Gateway:
         finally:
             self._sockets.discard(socket)
             await socket.end()
-
-
-def _only_ws(connection: ServerConnection, request: Request) -> Response | None:
-    if request.path.partition("?")[0] == "/ws":
-        return None
-    return connection.respond(404, "The WebSocket is at /ws.\n")
 
 
 class _Socket:

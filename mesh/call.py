@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from mesh.errors import Unauthenticated
 
 USER_KEY = "x-user-id"
+ASSERTION_KEY = "x-user-assertion"
 TRACE_KEY = "traceparent"
 
 
@@ -24,11 +25,13 @@ class Call:
     Attributes:
         deadline: when it must be over, on the clock of `time.monotonic`; infinity for none.
         user_id: the end user on whose behalf it runs; empty for the system's own work.
+        assertion: the edge's signed word for `user_id` (assertion.py), as it came.
         traceparent: W3C trace context, https://www.w3.org/TR/trace-context/.
     """
 
     deadline: float = math.inf
     user_id: str = ""
+    assertion: str = ""
     traceparent: str = ""
 
 
@@ -63,7 +66,12 @@ def budget(seconds: float) -> contextlib.AbstractContextManager[None]:
 
 def on_behalf_of(user: str) -> contextlib.AbstractContextManager[None]:
     """Names the end user of a block's calls."""
-    return within(replace(_current.get(), user_id=user))
+    return within(replace(_current.get(), user_id=user, assertion=""))
+
+
+def assertion() -> str:
+    """The signed word for the current call's user; empty where there is none."""
+    return _current.get().assertion
 
 
 def time_left() -> float:
@@ -79,7 +87,9 @@ def user_id() -> str:
     """
     user = _current.get().user_id
     if not user:
-        raise Unauthenticated(f"The call names no user; send the metadata {USER_KEY}.")
+        raise Unauthenticated(
+            f"The call names no user; send the metadata {ASSERTION_KEY} ({USER_KEY} where there are no keys)."
+        )
     return user
 
 

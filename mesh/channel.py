@@ -1,9 +1,11 @@
 """The gRPC channel of every process, for the ordinary generated stubs.
 
 Each call gets `min(its own cap, what the current call has left − margin)`, carries user and trace, and fails
-with a MessengerError. Balancing is round robin over what the name resolves to, with health checks.
+with a MessengerError. Balancing is round robin over what the name resolves to, with health checks. With
+certificates both sides prove their names; exchanged ones count from the next call.
 """
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -12,6 +14,7 @@ import grpc
 
 from mesh import call
 from mesh.errors import DeadlineExceeded, from_rpc
+from mesh.tls import Tls, channel_credentials
 
 MARGIN = 0.01
 """Seconds of what is left that a caller keeps for its own answer."""
@@ -56,27 +59,67 @@ OPTIONS = (
 UnaryCall = Callable[..., Awaitable[Any]]
 
 
+def nobody() -> str:
+    """Hands on no assertion: the other side has no business with users' mailboxes."""
+    return ""
+
+
 class Channel:
     """What a generated stub takes: makes unary calls that know the current call.
 
     Args:
         address: a gRPC target: `host:port`, `dns:///name:port` or `unix:/path`.
         cap: seconds that one call may take at most, whatever the caller has left.
+        service: the logical name that the other side's certificate must have; by default the address's host.
+        tls: this process's certificates; none for plaintext.
+        assertion: gives the signed word for the current call's user, where the other side is to have it.
     """
 
-    def __init__(self, address: str, *, cap: float = DEFAULT_CAP) -> None:
-        self._channel = grpc.aio.insecure_channel(address, options=OPTIONS)
+    def __init__(
+        self,
+        address: str,
+        *,
+        cap: float = DEFAULT_CAP,
+        service: str = "",
+        tls: Tls | None = None,
+        assertion: Callable[[], str] = nobody,
+    ) -> None:
+        self._address = address
         self._cap = cap
+        self._service = service
+        self._tls = tls
+        self._assertion = assertion
+        self._closing: set[asyncio.Task[None]] = set()
+        self._open()
+
+    def _open(self) -> None:
+        self._material = self._tls.material if self._tls else None
+        if self._material is None:
+            self._channel = grpc.aio.insecure_channel(self._address, options=OPTIONS)
+            return
+        options = (*OPTIONS, ("grpc.ssl_target_name_override", self._service)) if self._service else OPTIONS
+        credentials = channel_credentials(self._material)
+        self._channel = grpc.aio.secure_channel(self._address, credentials, options=options)
+
+    def _current(self) -> grpc.aio.Channel:
+        """The channel; a new one once the certificates were exchanged, for the old one keeps its own."""
+        if self._tls is not None and self._tls.material is not self._material:
+            task = asyncio.get_running_loop().create_task(self._channel.close(self._cap))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+            self._open()
+        return self._channel
 
     async def __aenter__(self) -> "Channel":
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._channel.close()
+        await asyncio.gather(*self._closing)
 
     async def ready(self) -> None:
         """Returns when the other side answers; bound it with a timeout."""
-        await self._channel.channel_ready()
+        await self._current().channel_ready()
 
     def unary_unary(
         self,
@@ -89,26 +132,35 @@ class Channel:
 
         It takes the request and an optional `timeout` in seconds, and raises MessengerError.
         """
-        multicallable = self._channel.unary_unary(
-            method, request_serializer=request_serializer, response_deserializer=response_deserializer
-        )
+
+        def bind(channel: grpc.aio.Channel) -> Any:
+            return channel.unary_unary(
+                method, request_serializer=request_serializer, response_deserializer=response_deserializer
+            )
+
+        bound, multicallable = self._channel, bind(self._channel)
 
         async def invoke(request: object, *, timeout: float | None = None) -> object:
+            nonlocal bound, multicallable
             current = call.current()
             seconds = min(self._cap if timeout is None else timeout, call.time_left() - MARGIN)
             if seconds <= 0:
                 raise DeadlineExceeded("There is no time left for another call.")
+            if (channel := self._current()) is not bound:
+                bound, multicallable = channel, bind(channel)
+            metadata = _outgoing(current, self._assertion())
             try:
-                return await multicallable(request, timeout=seconds, metadata=_outgoing(current))
+                return await multicallable(request, timeout=seconds, metadata=metadata)
             except grpc.aio.AioRpcError as error:
                 raise from_rpc(error) from None
 
         return invoke
 
 
-def _outgoing(current: call.Call) -> tuple[tuple[str, str], ...]:
-    return tuple(
-        (key, value)
-        for key, value in ((call.USER_KEY, current.user_id), (call.TRACE_KEY, current.traceparent))
-        if value
+def _outgoing(current: call.Call, assertion: str) -> tuple[tuple[str, str], ...]:
+    pairs = (
+        (call.USER_KEY, current.user_id),
+        (call.ASSERTION_KEY, assertion),
+        (call.TRACE_KEY, current.traceparent),
     )
+    return tuple(pair for pair in pairs if pair[1])

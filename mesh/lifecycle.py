@@ -17,8 +17,11 @@ import structlog
 import uvloop
 
 from mesh import call, logs
-from mesh.server import Server
+from mesh.assertion import Verifier
+from mesh.channel import Channel, nobody
+from mesh.server import Security, Server
 from mesh.settings import CommonSettings, load
+from mesh.tls import Tls
 
 log = structlog.get_logger()
 
@@ -43,7 +46,8 @@ class App:
         self.stack = contextlib.AsyncExitStack()
         self.ready = False
         self._settings = settings
-        self._server = Server(settings.listen)
+        self._security = _security(settings)
+        self._server = Server(settings.listen, security=self._security, plain_health=settings.plain_health)
         self._checks: dict[str, Check] = {}
         self._lasting: set[str] = set()
         self._drains: list[Callable[[], Awaitable[None]]] = []
@@ -55,6 +59,18 @@ class App:
     def address(self) -> str:
         """Where the gRPC server listens."""
         return self._server.address
+
+    @property
+    def verifier(self) -> Verifier:
+        """Proves the users of calls."""
+        return self._security.verifier
+
+    async def channel(
+        self, address: str, service: str = "", *, assertion: Callable[[], str] = nobody
+    ) -> Channel:
+        """A gRPC channel with this process's certificates, closed at the end; see Channel."""
+        channel = Channel(address, service=service, tls=self._security.tls, assertion=assertion)
+        return await self.stack.enter_async_context(channel)
 
     def serve(self, add_to_server: Callable[[Any, Any], None], servicer: object) -> None:
         """Serves a gRPC servicer, by its generated `add_…Servicer_to_server`."""
@@ -152,6 +168,13 @@ class App:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _security(settings: CommonSettings) -> Security:
+    tls = None
+    if settings.tls_ca and settings.tls_cert and settings.tls_key:
+        tls = Tls(settings.tls_ca, settings.tls_cert, settings.tls_key)
+    return Security(tls=tls, extra_callers=settings.extra_callers, verifier=Verifier(settings.assertion_keys))
 
 
 def run(name: str, settings: type[S], wire: Wire[S]) -> None:

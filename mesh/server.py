@@ -1,22 +1,36 @@
-"""The gRPC server of every process: deadlines, identity, validation and errors around each handler.
+"""The gRPC server of every process: access, deadlines, identity, validation and errors around each handler.
 
-The guard wraps handlers once, when they are added, instead of an interceptor that runs at each call.
+The guard wraps handlers once, when they are added, instead of an interceptor that runs at each call. Health
+and reflection are open to the whole mesh.
 """
 
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
 import protovalidate
 import structlog
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.descriptor_pool import Default
 from google.protobuf.message import Message
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from mesh import call
-from mesh.errors import DeadlineExceeded, Internal, InvalidArgument, MessengerError, to_trailer
+from mesh.access import callers_of
+from mesh.assertion import Verifier
+from mesh.errors import (
+    DeadlineExceeded,
+    Internal,
+    InvalidArgument,
+    MessengerError,
+    PermissionDenied,
+    to_trailer,
+)
+from mesh.tls import Tls, peer_of
 
 log = structlog.get_logger()
 
@@ -37,25 +51,50 @@ LIVENESS = "liveness"
 LEAST_BUDGET = 0.002
 """Seconds; a call that arrives with less left is refused at the door."""
 
+OWNER_FIELD = "owner_id"
+"""A request that has this field is about that user's data, so the call must be that user's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Security:
+    """How a server knows who calls; by default it takes everybody's word.
+
+    Attributes:
+        tls: its certificates; none for plaintext, and then every caller may call everything.
+        extra_callers: additions to the protos' allow-lists, `caller=package.Service[/Method]`.
+        verifier: proves the users of calls.
+    """
+
+    tls: Tls | None = None
+    extra_callers: tuple[str, ...] = ()
+    verifier: Verifier = field(default_factory=Verifier)
+
 
 class Server:
     """A grpc.aio server with health and reflection.
 
     Args:
         listen: `host:port` (port 0 picks a free one) or `unix:/path`.
+        security: how it knows who calls.
+        plain_health: a second address that answers health alone, without TLS; empty for none.
     """
 
-    def __init__(self, listen: str) -> None:
+    def __init__(self, listen: str, *, security: Security | None = None, plain_health: str = "") -> None:
+        self.security = security or Security()
         self._server = grpc.aio.server(options=OPTIONS)
         self._health = health.aio.HealthServicer()
         self._names = [health.SERVICE_NAME, reflection.SERVICE_NAME]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        port = self._server.add_insecure_port(listen)
-        self.address = listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
+        self.address = _bind(self._server, listen, self.security.tls)
+        self._probed: grpc.aio.Server | None = None
+        if plain_health:
+            self._probed = grpc.aio.server(options=OPTIONS)
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, self._probed)
+            self.probe_address = _bind(self._probed, plain_health, None)
 
     def add(self, add_to_server: Callable[[Any, Any], None], servicer: object) -> None:
         """Serves `servicer`, by the function that was generated for it (`add_…Servicer_to_server`)."""
-        add_to_server(servicer, _Guarded(self._server, self._names))
+        add_to_server(servicer, _Guarded(self._server, self._names, self.security))
 
     async def start(self) -> None:
         """Opens the port; health says NOT_SERVING until `set_serving`."""
@@ -63,6 +102,8 @@ class Server:
         await self.set_serving(False)
         await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
         await self._server.start()
+        if self._probed is not None:
+            await self._probed.start()
 
     async def set_serving(self, serving: bool) -> None:
         """Tells health checks, for the whole process and for each service."""
@@ -76,14 +117,24 @@ class Server:
         """Takes no new calls and gives those that run `grace` seconds."""
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace)
+        if self._probed is not None:
+            await self._probed.stop(0)
+
+
+def _bind(server: grpc.aio.Server, listen: str, tls: Tls | None) -> str:
+    port = (
+        server.add_secure_port(listen, tls.server_credentials()) if tls else server.add_insecure_port(listen)
+    )
+    return listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
 
 
 class _Guarded:
     """Stands in for the server while generated code adds handlers, and wraps each of them."""
 
-    def __init__(self, server: grpc.aio.Server, names: list[str]) -> None:
+    def __init__(self, server: grpc.aio.Server, names: list[str], security: Security) -> None:
         self._server = server
         self._names = names
+        self._security = security
 
     def add_generic_rpc_handlers(self, handlers: object) -> None:
         """Left to `add_registered_method_handlers`, which generated code calls with the same handlers."""
@@ -92,9 +143,10 @@ class _Guarded:
         self, service: str, handlers: Mapping[str, grpc.RpcMethodHandler]
     ) -> None:
         """Adds the handlers of one service, guarded."""
+        methods = Default().FindServiceByName(service).methods_by_name
         guarded = {
             name: grpc.unary_unary_rpc_method_handler(
-                _guard(f"/{service}/{name}", handler.unary_unary),
+                _guard(methods[name], handler.unary_unary, self._security),
                 request_deserializer=handler.request_deserializer,
                 response_serializer=handler.response_serializer,
             )
@@ -104,11 +156,21 @@ class _Guarded:
         self._names.append(service)
 
 
-def _guard(method: str, behavior: Handler) -> Handler:
+def _guard(descriptor: MethodDescriptor, behavior: Handler, security: Security) -> Handler:
+    method = f"/{descriptor.containing_service.full_name}/{descriptor.name}"
+    callers = callers_of(descriptor, security.extra_callers)
+    owned = OWNER_FIELD in descriptor.input_type.fields_by_name
+    verifier = security.verifier
+
     async def guarded(request: Message, context: grpc.aio.ServicerContext) -> Any:  # any message
         try:
-            call.enter(_incoming(context))
+            if security.tls is not None:
+                _admit(context, callers, method)
+            current = _incoming(context, verifier)
+            call.enter(current)
             check(request)
+            if owned:
+                verifier.require(getattr(request, OWNER_FIELD), current.user_id)
             return await behavior(request, context)
         except MessengerError as error:
             await _refuse(context, error)
@@ -119,6 +181,15 @@ def _guard(method: str, behavior: Handler) -> Handler:
             await _refuse(context, Internal("Something went wrong here."))
 
     return guarded
+
+
+def _admit(context: grpc.aio.ServicerContext, callers: frozenset[str], method: str) -> None:
+    peer = peer_of(context.auth_context())
+    if peer not in callers:
+        raise PermissionDenied(
+            f"{peer or 'A caller without a name of the mesh'} may not call {method}.",
+            reason="CALLER_NOT_ALLOWED",
+        )
 
 
 def check(request: Message) -> None:
@@ -138,7 +209,7 @@ def _describe(violation: protovalidate.Violation) -> str:
     return f"{path}: {violation.proto.message}"
 
 
-def _incoming(context: grpc.aio.ServicerContext) -> call.Call:
+def _incoming(context: grpc.aio.ServicerContext, verifier: Verifier) -> call.Call:
     remaining = context.time_remaining()
     if remaining is None:
         deadline = math.inf
@@ -147,9 +218,11 @@ def _incoming(context: grpc.aio.ServicerContext) -> call.Call:
     else:
         deadline = time.monotonic() + remaining
     metadata = dict(context.invocation_metadata() or ())
+    assertion = str(metadata.get(call.ASSERTION_KEY, ""))
     return call.Call(
         deadline=deadline,
-        user_id=str(metadata.get(call.USER_KEY, "")),
+        user_id=verifier.user_of(str(metadata.get(call.USER_KEY, "")), assertion),
+        assertion=assertion,
         traceparent=str(metadata.get(call.TRACE_KEY, "")) or call.new_traceparent(),
     )
 

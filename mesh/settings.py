@@ -1,9 +1,10 @@
 """Settings: one frozen class a service, from the environment; every problem is reported at once, by name."""
 
 import sys
+from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Words = Annotated[
@@ -32,6 +33,33 @@ class CommonSettings(BaseSettings):
     drain_seconds: float = Field(
         default=10.0, gt=0, description="How long a stopping process may finish what it has begun."
     )
+    tls_ca: Path | None = Field(
+        default=None,
+        description="PEM file of the mesh's CA; with TLS_CERT and TLS_KEY all gRPC is mutual TLS.",
+    )
+    tls_cert: Path | None = Field(
+        default=None, description="PEM file of this process's certificate, which names it to the others."
+    )
+    tls_key: Path | None = Field(default=None, description="PEM file of the certificate's private key.")
+    plain_health: str = Field(
+        default="",
+        description="A second address, without TLS, for probes: it answers health and nothing else.",
+    )
+    extra_callers: Words = Field(
+        default=(),
+        description="Who may call this process beyond the protos' lists: caller=package.Service[/Method] …",
+    )
+    assertion_keys: Path | None = Field(
+        default=None,
+        description="JWKS file of the edges' public keys; calls must then prove the user that they are for.",
+    )
+
+    @model_validator(mode="after")
+    def _whole_identity(self) -> "CommonSettings":
+        files = (self.tls_ca, self.tls_cert, self.tls_key)
+        if any(files) and not all(files):
+            raise ValueError("set all of TLS_CA, TLS_CERT and TLS_KEY, or none of them")
+        return self
 
 
 class MongoSettings(BaseSettings):
@@ -71,7 +99,7 @@ def load(kind: type[T], name: str) -> T:
     except ValidationError as problems:
         print(f"{name}: the settings are not usable:", file=sys.stderr)  # noqa: T201  # logging is not set up yet
         for problem in problems.errors():
-            field = str(problem["loc"][0])
+            field = str(problem["loc"][0]) if problem["loc"] else ""  # none: several together are wrong
             about = kind.model_fields[field].description if field in kind.model_fields else ""
             print(f"  {field.upper()}: {problem['msg']}. {about}", file=sys.stderr)  # noqa: T201
         raise SystemExit(2) from None

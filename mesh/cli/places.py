@@ -20,6 +20,9 @@ Result = TypeVar("Result")
 Shards = TypeVar("Shards", bound="Sharded")
 
 
+NAMES = ("MONGO_SHARDS", "AMQP_URL", "REDIS_URLS")
+
+
 class Places(CommonSettings, MongoSettings, QueueSettings, RedisSettings):
     """What an operator's command can be told."""
 
@@ -35,18 +38,17 @@ class Places(CommonSettings, MongoSettings, QueueSettings, RedisSettings):
 
 def places() -> Places:
     """The servers that the environment names; for those that it does not, the local stack's."""
-    for name, value in _local().items():
-        if not os.environ.get(name):
-            os.environ[name] = value
+    if missing := [name for name in NAMES if not os.environ.get(name)]:
+        local = _local()
+        os.environ.update({name: local[name] for name in missing})
     return load(Places, "mesh")
 
 
 def _local() -> Mapping[str, str]:
     from mesh.stack import StackSettings, plan
 
-    names = ("MONGO_SHARDS", "AMQP_URL", "REDIS_URLS")
-    environment = plan.environment(StackSettings(), secret="")
-    return {name: environment[name] for name in names}
+    settings = StackSettings()
+    return plan.environment(settings, settings.secrets())
 
 
 def operate(work: Coroutine[Any, Any, Result]) -> Result:

@@ -214,4 +214,21 @@ def _token(settings: "StackSettings", user: str, ttl_s: int) -> str:
         raise click.ClickException(str(error)) from None
 
 
-COMMANDS = (up, run, down, status, logs, restart, token)
+@click.command()
+@click.argument("user")
+@click.option("--ttl", default=300, show_default=True, metavar="SECONDS", help="How long it is good for.")
+def assertion(user: str, ttl: int) -> None:
+    """Print an assertion for USER, signed with the local stack's key.
+
+    Calls of services bring it in the gRPC metadata x-user-assertion.
+    """
+    from mesh.assertion import Signer
+    from mesh.stack import plan
+
+    try:
+        click.echo(Signer(plan.assertion_keys(_settings())[0]).sign(user, ttl))
+    except OSError:
+        raise click.ClickException("This stack has no key yet. Start it first: make up") from None
+
+
+COMMANDS = (up, run, down, status, logs, restart, token, assertion)

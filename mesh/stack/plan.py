@@ -3,7 +3,6 @@
 A new service is a row in `_services`. Who starts the programs is stack.py, with supervisord (supervisor.py).
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -11,7 +10,8 @@ from pathlib import Path
 
 from mesh.stack import ready, templates
 from mesh.stack.binaries import Binaries
-from mesh.stack.settings import StackSettings
+from mesh.stack.ca import OPERATOR, Authority
+from mesh.stack.settings import Secrets, StackSettings
 
 LOOPBACK = "127.0.0.1"
 REDIS_NODES = 2
@@ -29,6 +29,18 @@ SERVICE_PORTS = {"dbapi": 50, "antispam": 51, "dbstore": 52, "aggregator": 53}
 REPLICA_STRIDE = 20
 EDGE_PORT = 60  # gRPC health, WebSocket, HTTP; and EDGE_STRIDE more an edge
 EDGE_STRIDE = 3
+
+USER = "messenger"
+"""The services' user on every server."""
+
+NEEDS = {
+    "dbapi": ("MONGO_SHARDS", "AMQP_URL"),
+    "antispam": ("AMQP_URL",),
+    "dbstore": ("MONGO_SHARDS", "AMQP_URL", "REDIS_URLS"),
+    "aggregator": ("REDIS_URLS",),
+    "edge": ("REDIS_URLS", "JWT_SECRET"),
+}
+"""What each service is told of what holds a password; no other program is."""
 
 
 class Stage(IntEnum):
@@ -83,52 +95,73 @@ class Plan:
     files: Mapping[Path, str]
 
 
-def make(settings: StackSettings, binaries: Binaries, secret: str) -> Plan:
+def make(settings: StackSettings, binaries: Binaries, secrets: Secrets) -> Plan:
     """The plan of a stack; servers that have an address in the settings are left out.
 
     Args:
         settings: ports, directory, existing servers.
         binaries: the programs of this machine.
-        secret: the HS256 secret of the stack's tokens.
+        secrets: of the stack.
     """
+    full = environment(settings, secrets)
+    edges = _edges(settings, binaries, full)
     programs = [
-        *(() if settings.mongo_shards else _mongods(settings, binaries)),
-        *(() if settings.redis_urls else _redis_nodes(settings, binaries)),
-        *(() if settings.amqp_url else (_epmd(settings, binaries), *_brokers(settings, binaries))),
-        *_services(settings, binaries),
-        *_edges(settings, binaries),
+        *(() if settings.mongo_shards else _mongods(settings, binaries, secrets)),
+        *(() if settings.redis_urls else _redis_nodes(settings, binaries, secrets)),
+        *(() if settings.amqp_url else (_epmd(settings, binaries), *_brokers(settings, binaries, secrets))),
+        *_services(settings, binaries, full),
+        *edges,
         _nginx(settings, binaries),
     ]
     detour = settings.stack_detour
-    edges = [(edge.ports[1] + detour, edge.ports[2] + detour) for edge in _edges(settings, binaries)]
+    reached = [(edge.ports[1] + detour, edge.ports[2] + detour) for edge in edges]
+    secret = {name for needs in NEEDS.values() for name in needs}
     return Plan(
         programs=tuple(sorted(programs, key=lambda program: program.stage)),
-        env=environment(settings, secret),
+        env={name: value for name, value in full.items() if name not in secret},
         files={
-            home(settings, "nginx") / "nginx.conf": templates.nginx(settings.messenger_port, edges),
-            **_broker_files(settings, secret),
+            home(settings, "nginx") / "nginx.conf": templates.nginx(settings.messenger_port, reached),
+            _mongo_key(settings): secrets.mongo_key,
+            **{
+                _redis_conf(settings, node): templates.redis(USER, secrets.redis)
+                for node in range(REDIS_NODES)
+            },
+            **_broker_files(settings, secrets),
         },
     )
 
 
-def environment(settings: StackSettings, secret: str) -> dict[str, str]:
-    """What clients, tests and every service need to reach the parts of this stack."""
+def authority(settings: StackSettings) -> Authority:
+    """The CA of this stack."""
+    return Authority(settings.directory / "tls")
+
+
+def assertion_keys(settings: StackSettings) -> tuple[Path, Path]:
+    """The edges' key for assertions, and the JWKS by which the others know it."""
+    return settings.directory / "tls" / "assertion.key", settings.directory / "tls" / "assertions.json"
+
+
+def environment(settings: StackSettings, secrets: Secrets) -> dict[str, str]:
+    """What clients and tests need to reach the parts of this stack; services get their share of it."""
     shards = settings.mongo_shards or tuple(
-        f"mongodb://{','.join(_members(settings, n))}/?replicaSet=shard{n}"
+        f"mongodb://{USER}:{secrets.mongo}@{','.join(_members(settings, n))}/"
+        f"?replicaSet=shard{n}&authSource=admin"
         for n in range(settings.stack_shards)
     )
     redis = settings.redis_urls or tuple(
-        f"redis://{_reached(settings, REDIS_PORT + n)}" for n in range(REDIS_NODES)
+        f"redis://{USER}:{secrets.redis}@{_reached(settings, REDIS_PORT + n)}" for n in range(REDIS_NODES)
     )
     brokers = (RABBITMQ_PORT + n * BROKER_STRIDE for n in range(settings.stack_brokers))
     return {
         "MONGO_SHARDS": " ".join(shards),
         "REDIS_URLS": " ".join(redis),
         "AMQP_URL": settings.amqp_url
-        or " ".join(f"amqp://guest:guest@{_reached(settings, broker)}/" for broker in brokers),
+        or " ".join(f"amqp://{USER}:{secrets.rabbitmq}@{_reached(settings, broker)}/" for broker in brokers),
         **{f"{name.upper()}_ADDRESS": _target(settings, offset) for name, offset in SERVICE_PORTS.items()},
-        "JWT_SECRET": secret,
+        "JWT_SECRET": secrets.jwt,
         "PUBLIC_URL": settings.messenger_url,
+        "ASSERTION_KEYS": str(assertion_keys(settings)[1]),
+        **authority(settings).environment(OPERATOR),
     }
 
 
@@ -156,21 +189,31 @@ def home(settings: StackSettings, name: str) -> Path:
     return settings.directory / "data" / name
 
 
-def _mongods(settings: StackSettings, binaries: Binaries) -> list[Program]:
+def _mongo_key(settings: StackSettings) -> Path:
+    return settings.directory / "data" / "mongo.key"
+
+
+def _mongods(settings: StackSettings, binaries: Binaries, secrets: Secrets) -> list[Program]:
     return [
-        _mongod(settings, binaries, shard, member)
+        _mongod(settings, binaries, secrets, shard, member)
         for shard in range(settings.stack_shards)
         for member in range(settings.stack_members)
     ]
 
 
-def _mongod(settings: StackSettings, binaries: Binaries, shard: int, member: int) -> Program:
+def _mongod(
+    settings: StackSettings, binaries: Binaries, secrets: Secrets, shard: int, member: int
+) -> Program:
     alone = settings.stack_members == 1
     name = f"mongo-{shard}" if alone else f"mongo-{shard}-{member}"
     port = settings.stack_port_base + MONGO_PORT + shard + member * MEMBER_STRIDE
     command = (
         binaries.mongod, "--replSet", f"shard{shard}", "--port", str(port), "--bind_ip", LOOPBACK,
         "--nounixsocket", "--dbpath", str(home(settings, name)), "--quiet",
+        "--keyFile", str(_mongo_key(settings)),
+        # The password is long and random: stretching it would add nothing but time.
+        "--setParameter", "authenticationMechanisms=SCRAM-SHA-256",
+        "--setParameter", "scramSHA256IterationCount=5000",
         # Small: eight of them share a laptop.
         "--wiredTigerCacheSizeGB", "0.25", "--oplogSize", "64",
         # Else each takes 300 MB of journal before the first document.
@@ -180,23 +223,29 @@ def _mongod(settings: StackSettings, binaries: Binaries, shard: int, member: int
         *(("--setParameter", "shutdownTimeoutMillisForSignaledShutdown=100") if alone else ()),
     )  # fmt: skip
     founds = _members(settings, shard) if member == 0 else ()
-    check = ready.MongoMember(port=port, replica_set=f"shard{shard}", founds=founds)
+    check = ready.MongoMember(
+        port=port, replica_set=f"shard{shard}", founds=founds, user=USER, password=secrets.mongo
+    )
     return Program(name=name, stage=Stage.SERVERS, command=command, ports=(port,), check=check)
 
 
-def _redis_nodes(settings: StackSettings, binaries: Binaries) -> list[Program]:
-    return [_redis(settings, binaries, node) for node in range(REDIS_NODES)]
+def _redis_conf(settings: StackSettings, node: int) -> Path:
+    return settings.directory / "data" / f"redis-{node}.conf"
 
 
-def _redis(settings: StackSettings, binaries: Binaries, node: int) -> Program:
+def _redis_nodes(settings: StackSettings, binaries: Binaries, secrets: Secrets) -> list[Program]:
+    return [_redis(settings, binaries, secrets, node) for node in range(REDIS_NODES)]
+
+
+def _redis(settings: StackSettings, binaries: Binaries, secrets: Secrets, node: int) -> Program:
     name, port = f"redis-{node}", settings.stack_port_base + REDIS_PORT + node
     command = (
-        binaries.redis, "--port", str(port), "--bind", LOOPBACK, "--dir", str(home(settings, name)),
+        binaries.redis, str(_redis_conf(settings, node)), "--port", str(port), "--bind", LOOPBACK,
+        "--dir", str(home(settings, name)),
         "--appendonly", "yes", "--appendfsync", "everysec", "--save", "",
     )  # fmt: skip
-    return Program(
-        name=name, stage=Stage.SERVERS, command=command, ports=(port,), check=ready.RedisPong(port=port)
-    )
+    check = ready.RedisPong(url=f"redis://{USER}:{secrets.redis}@{LOOPBACK}:{port}")
+    return Program(name=name, stage=Stage.SERVERS, command=command, ports=(port,), check=check)
 
 
 def _epmd(settings: StackSettings, binaries: Binaries) -> Program:
@@ -212,8 +261,8 @@ def _epmd(settings: StackSettings, binaries: Binaries) -> Program:
     )
 
 
-def _brokers(settings: StackSettings, binaries: Binaries) -> list[Program]:
-    return [_broker(settings, binaries, number) for number in range(settings.stack_brokers)]
+def _brokers(settings: StackSettings, binaries: Binaries, secrets: Secrets) -> list[Program]:
+    return [_broker(settings, binaries, secrets, number) for number in range(settings.stack_brokers)]
 
 
 def _broker_name(number: int) -> str:
@@ -225,19 +274,21 @@ def _node_name(number: int) -> str:
     return "messenger@localhost" if number == 0 else f"messenger-{number + 1}@localhost"
 
 
-def _broker_files(settings: StackSettings, secret: str) -> dict[Path, str]:
+def _broker_files(settings: StackSettings, secrets: Secrets) -> dict[Path, str]:
     """What all nodes share: configuration, and in a cluster the cookie by which they trust each other."""
     directory, count = home(settings, "rabbitmq"), settings.stack_brokers
+    definitions = directory / "definitions.json"
     files = {
-        directory / "rabbitmq.conf": templates.rabbitmq(map(_node_name, range(count))),
+        directory / "rabbitmq.conf": templates.rabbitmq(map(_node_name, range(count)), str(definitions)),
         directory / "enabled_plugins": "[].\n",
+        definitions: templates.rabbitmq_definitions(USER, secrets.rabbitmq),
     }
     if count > 1:
-        files[directory / ".erlang.cookie"] = hashlib.sha256(secret.encode()).hexdigest()
+        files[directory / ".erlang.cookie"] = secrets.erlang
     return files
 
 
-def _broker(settings: StackSettings, binaries: Binaries, number: int) -> Program:
+def _broker(settings: StackSettings, binaries: Binaries, secrets: Secrets, number: int) -> Program:
     name, shared = _broker_name(number), home(settings, "rabbitmq")
     directory = home(settings, name)
     port = settings.stack_port_base + RABBITMQ_PORT + number * BROKER_STRIDE
@@ -267,20 +318,22 @@ def _broker(settings: StackSettings, binaries: Binaries, number: int) -> Program
         stage=Stage.SERVERS,
         command=(binaries.rabbitmq,),
         ports=(port, port + 1),
-        check=ready.AmqpOpen(url=f"amqp://guest:guest@{LOOPBACK}:{port}/", port=port),
+        check=ready.AmqpOpen(url=f"amqp://{USER}:{secrets.rabbitmq}@{LOOPBACK}:{port}/", port=port),
         env=env,
     )
 
 
-def _services(settings: StackSettings, binaries: Binaries) -> list[Program]:
+def _services(settings: StackSettings, binaries: Binaries, full: Mapping[str, str]) -> list[Program]:
     return [
-        _service(settings, binaries, name, replica)
+        _service(settings, binaries, full, name, replica)
         for name in SERVICE_PORTS
         for replica in range(settings.stack_replicas)
     ]
 
 
-def _service(settings: StackSettings, binaries: Binaries, name: str, replica: int) -> Program:
+def _service(
+    settings: StackSettings, binaries: Binaries, full: Mapping[str, str], name: str, replica: int
+) -> Program:
     """A gRPC service: `python -m <name>`, told all by its environment."""
     port = settings.stack_port_base + SERVICE_PORTS[name] + replica * REPLICA_STRIDE
     address = f"{LOOPBACK}:{port}"
@@ -289,16 +342,21 @@ def _service(settings: StackSettings, binaries: Binaries, name: str, replica: in
         stage=Stage.SERVICES,
         command=(binaries.python, "-m", name),
         ports=(port,),
-        check=ready.GrpcServing(target=address),
-        env={"LISTEN": address},
+        check=ready.GrpcServing(target=address, service=name, authority=authority(settings)),
+        env={"LISTEN": address} | _share(settings, full, name),
     )
 
 
-def _edges(settings: StackSettings, binaries: Binaries) -> list[Program]:
-    return [_edge(settings, binaries, number) for number in range(EDGES)]
+def _share(settings: StackSettings, full: Mapping[str, str], service: str) -> dict[str, str]:
+    """What a service alone is told: its certificate, and the passwords that it needs."""
+    return authority(settings).environment(service) | {name: full[name] for name in NEEDS[service]}
 
 
-def _edge(settings: StackSettings, binaries: Binaries, number: int) -> Program:
+def _edges(settings: StackSettings, binaries: Binaries, full: Mapping[str, str]) -> list[Program]:
+    return [_edge(settings, binaries, full, number) for number in range(EDGES)]
+
+
+def _edge(settings: StackSettings, binaries: Binaries, full: Mapping[str, str], number: int) -> Program:
     grpc, websocket, http = (
         settings.stack_port_base + EDGE_PORT + number * EDGE_STRIDE + n for n in range(EDGE_STRIDE)
     )
@@ -313,6 +371,8 @@ def _edge(settings: StackSettings, binaries: Binaries, number: int) -> Program:
             "WS_LISTEN": f"{LOOPBACK}:{websocket}",
             "HTTP_LISTEN": f"{LOOPBACK}:{http}",
             "DEV_SIGN_IN": "true",
+            "ASSERTION_SIGNING_KEY": str(assertion_keys(settings)[0]),
+            **_share(settings, full, "edge"),
         },
     )
 

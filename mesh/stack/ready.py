@@ -4,8 +4,13 @@ import asyncio
 import http.client
 import logging
 import socket
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from mesh.stack.ca import OPERATOR, Authority
+
+if TYPE_CHECKING:
+    from pymongo import MongoClient
 
 PROBE_TIMEOUT_S = 2.0
 ELECTION_TIMEOUT_MS = 2000
@@ -35,39 +40,64 @@ class PortOpen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MongoMember:
-    """Ready when this member belongs to a replica set that has a primary.
+    """Ready when this member belongs to a replica set that has a primary, and lets the services' user in.
+
+    MongoDB takes the first user from the machine itself (its localhost exception); the primary is given it.
 
     Args:
         port: where the member is asked.
         replica_set: its name.
         founds: addresses of all members, as they and clients reach them, where this one makes the set; two
             that did would each wait for the other. Empty for the others.
+        user, password: the services' user.
     """
 
     port: int
     replica_set: str
     founds: tuple[str, ...]
+    user: str
+    password: str = field(repr=False)
 
     def probe(self) -> str:
         """See Check."""
         if closed := PortOpen(port=self.port).probe():
             return closed
-        from pymongo import MongoClient
-        from pymongo.errors import PyMongoError
+        from pymongo.errors import OperationFailure, PyMongoError
 
-        host = f"127.0.0.1:{self.port}"
-        timeout_ms = int(PROBE_TIMEOUT_S * 1000)
         try:
-            with MongoClient[dict[str, object]](
-                host, directConnection=True, serverSelectionTimeoutMS=timeout_ms
-            ) as client:
-                hello = client.admin.command("hello")
-                if "setName" not in hello and self.founds:
-                    client.admin.command("replSetInitiate", self._config())
-                    hello = client.admin.command("hello")
+            try:
+                return self._ask()
+            except OperationFailure:  # there is no such user yet
+                return self._set_up()
         except PyMongoError as error:
             return f"mongod: {error.__class__.__name__}"
+
+    def _ask(self) -> str:
+        with self._open(username=self.user, password=self.password) as client:
+            hello = client.admin.command("hello")
         return "" if hello.get("isWritablePrimary") or hello.get("primary") else "no primary yet"
+
+    def _set_up(self) -> str:
+        with self._open() as client:
+            hello = client.admin.command("hello")
+            if "setName" not in hello and self.founds:
+                client.admin.command("replSetInitiate", self._config())
+            elif hello.get("isWritablePrimary"):
+                # Data of all kinds, and no administration; the exception grants roles of `admin` alone.
+                roles = ["readWriteAnyDatabase", "dbAdminAnyDatabase"]
+                client.admin.command("createUser", self.user, pwd=self.password, roles=roles)
+        return "it is being set up"
+
+    def _open(self, **credentials: Any) -> "MongoClient[dict[str, object]]":
+        from pymongo import MongoClient
+
+        return MongoClient(
+            "127.0.0.1",
+            self.port,
+            directConnection=True,
+            serverSelectionTimeoutMS=int(PROBE_TIMEOUT_S * 1000),
+            **credentials,
+        )
 
     def _config(self) -> dict[str, object]:
         members = [{"_id": index, "host": host} for index, host in enumerate(self.founds)]
@@ -80,16 +110,16 @@ class MongoMember:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisPong:
-    """Ready when PING is answered, thus when the data is loaded."""
+    """Ready when PING is answered to the services' user, thus when the data is loaded."""
 
-    port: int
+    url: str = field(repr=False)
 
     def probe(self) -> str:
         """See Check."""
         from redis import Redis, RedisError
 
         try:
-            with Redis(port=self.port, socket_timeout=PROBE_TIMEOUT_S) as client:
+            with Redis.from_url(self.url, socket_timeout=PROBE_TIMEOUT_S) as client:
                 client.ping()
         except RedisError as error:
             return f"redis: {error}"
@@ -100,7 +130,7 @@ class RedisPong:
 class AmqpOpen:
     """Ready when the broker opens a connection to the virtual host: its node has booted then."""
 
-    url: str
+    url: str = field(repr=False)
     port: int
 
     def probe(self) -> str:
@@ -123,19 +153,25 @@ class AmqpOpen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GrpcServing:
-    """Ready when the gRPC health service says SERVING.
+    """Ready when the gRPC health service says SERVING, under the certificate of this service.
 
     Source: https://github.com/grpc/grpc/blob/master/doc/health-checking.md
     """
 
     target: str
+    service: str
+    authority: Authority
 
     def probe(self) -> str:
         """See Check."""
         import grpc
         from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-        with grpc.insecure_channel(self.target) as channel:
+        from mesh.tls import channel_credentials
+
+        credentials = channel_credentials(self.authority.tls_of(OPERATOR).material)
+        options = (("grpc.ssl_target_name_override", self.service),)
+        with grpc.secure_channel(self.target, credentials, options) as channel:
             try:
                 answer = health_pb2_grpc.HealthStub(channel).Check(
                     health_pb2.HealthCheckRequest(), timeout=PROBE_TIMEOUT_S

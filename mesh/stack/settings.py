@@ -1,12 +1,35 @@
 """What the local stack may be told, from the environment. Where programs go follows in plan.py."""
 
 import secrets
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mesh.settings import Words
+from mesh.stack.ca import write_secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Secrets:
+    """What a stack's parts know each other by. Hexadecimal, so that they fit into any URL and file.
+
+    Attributes:
+        jwt: signs clients' tokens, HS256.
+        mongo: password of the services' user on every shard.
+        mongo_key: by which a replica set's members know each other.
+        redis: password of the services' user on every node.
+        rabbitmq: password of the services' user.
+        erlang: by which a broker's nodes know each other.
+    """
+
+    jwt: str
+    mongo: str
+    mongo_key: str
+    redis: str
+    rabbitmq: str
+    erlang: str
 
 
 class StackSettings(BaseSettings):
@@ -55,11 +78,21 @@ class StackSettings(BaseSettings):
 
     def secret(self) -> str:
         """The HS256 secret of this stack; makes and keeps one where there is none yet."""
-        if self.jwt_secret:
-            return self.jwt_secret
-        path = self.directory / "jwt.secret"
+        return self.jwt_secret or self._kept("jwt")
+
+    def secrets(self) -> Secrets:
+        """All secrets of this stack; makes and keeps those that there are not yet."""
+        return Secrets(
+            jwt=self.secret(),
+            mongo=self._kept("mongo"),
+            mongo_key=self._kept("mongo-key"),
+            redis=self._kept("redis"),
+            rabbitmq=self._kept("rabbitmq"),
+            erlang=self._kept("erlang"),
+        )
+
+    def _kept(self, name: str) -> str:
+        path = self.directory / f"{name}.secret"
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch(mode=0o600)
-            path.write_text(secrets.token_hex(32))
+            write_secret(path, secrets.token_hex(32).encode())
         return path.read_text()

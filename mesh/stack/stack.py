@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from mesh.stack import binaries, plan, ports
+from mesh.stack.ca import OPERATOR, make_assertion_keys, write_secret
 from mesh.stack.errors import StackError
 from mesh.stack.plan import Program, Stage
 from mesh.stack.settings import StackSettings
@@ -55,11 +56,11 @@ class Stack:
     @cached_property
     def plan(self) -> plan.Plan:
         """The table of programs."""
-        return plan.make(self.settings, binaries.find(self.settings), self.settings.secret())
+        return plan.make(self.settings, binaries.find(self.settings), self.settings.secrets())
 
     def env(self) -> dict[str, str]:
-        """Environment for clients, tests and services of this stack: addresses of servers, the JWT secret."""
-        return plan.environment(self.settings, self.settings.secret())
+        """Environment for clients and tests of this stack: addresses, passwords, certificates, keys."""
+        return plan.environment(self.settings, self.settings.secrets())
 
     def up(
         self, progress: Progress = lambda *_: None, *, until: Stage = Stage.PROXY, attached: bool = False
@@ -102,9 +103,9 @@ class Stack:
         for program in self.plan.programs:
             plan.home(self.settings, program.name).mkdir(parents=True, exist_ok=True)
         for path, text in self.plan.files.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch(mode=0o600)
-            path.write_text(text)
+            write_secret(path, text.encode())
+        make_assertion_keys(*plan.assertion_keys(self.settings))
+        plan.authority(self.settings).issue((*plan.NEEDS, OPERATOR))
 
     def _start(self, programs: list[Program], started: list[Program], progress: Progress) -> None:
         processes = self._supervisor.processes()

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mesh.stack.ca import write_secret
 from mesh.stack.errors import StackError
 from mesh.stack.plan import Program, Stage
 
@@ -121,7 +122,7 @@ class Supervisor:
         """
         self._require_tools()
         (self._directory / "logs").mkdir(parents=True, exist_ok=True)
-        self._config.write_text(config)
+        write_secret(self._config, config.encode())  # services are told their passwords in it
         command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(self._config)]
         if attached:
             command = ["setpriv", "--pdeathsig", "TERM", "--", *command, "--nodaemon"]

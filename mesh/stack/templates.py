@@ -1,9 +1,13 @@
 """Configuration texts of the servers; what differs between two stacks is filled in by plan.py."""
 
+import json
 import os
+from base64 import b64encode
 from collections.abc import Iterable
+from hashlib import sha256
 
 RABBITMQ_CONF = """\
+load_definitions = {definitions}
 log.console.level = info
 # The write-ahead log of quorum queues: as much memory and disk as it is long.
 raft.wal_max_size_bytes = 67108864
@@ -11,15 +15,21 @@ disk_free_limit.absolute = 50MB
 """
 
 
-def rabbitmq(nodes: Iterable[str]) -> str:
-    """RabbitMQ's configuration; several nodes find each other by it."""
+def rabbitmq(nodes: Iterable[str], definitions: str) -> str:
+    """RabbitMQ's configuration; several nodes find each other by it.
+
+    Args:
+        nodes: their names.
+        definitions: path of the file that says who may come in.
+    """
     names = list(nodes)
+    alone = RABBITMQ_CONF.format(definitions=definitions)
     if len(names) == 1:
-        return RABBITMQ_CONF
+        return alone
     peers = (f"cluster_formation.classic_config.nodes.{n} = {name}" for n, name in enumerate(names, start=1))
     return "\n".join(
         (
-            RABBITMQ_CONF,
+            alone,
             "cluster_formation.peer_discovery_backend = classic_config",
             *peers,
             # The side with fewer nodes stops taking writes and comes back by itself.
@@ -27,6 +37,39 @@ def rabbitmq(nodes: Iterable[str]) -> str:
             "",
         )
     )
+
+
+def rabbitmq_definitions(user: str, password: str) -> str:
+    """Lets one user in, and nobody as guest; read at every start.
+
+    Source: https://www.rabbitmq.com/docs/passwords
+    """
+    salt = sha256(b"salt" + password.encode()).digest()[:4]  # the same at every start; the password is random
+    digest = b64encode(salt + sha256(salt + password.encode()).digest()).decode()
+    hashing = {"hashing_algorithm": "rabbit_password_hashing_sha256", "tags": ""}
+    everything = {"vhost": "/", "configure": ".*", "write": ".*", "read": ".*"}
+    return json.dumps(
+        {
+            "users": [
+                {"name": user, "password_hash": digest} | hashing,
+                {"name": "guest", "password_hash": ""} | hashing,  # no password is the empty hash's
+            ],
+            "vhosts": [{"name": "/"}],
+            "permissions": [{"user": user} | everything],
+        }
+    )
+
+
+# Services read and write data and do not set servers up; CLIENT is for tests, and names connections.
+REDIS_CONF = """\
+user default off
+user {user} on #{digest} ~* &* +@all -@admin +client
+"""
+
+
+def redis(user: str, password: str) -> str:
+    """Lets one user in; the file holds the password's digest alone."""
+    return REDIS_CONF.format(user=user, digest=sha256(password.encode()).hexdigest())
 
 
 # Paths are relative to nginx's prefix (-p). A WebSocket stays open as long as the edge wants it: the edge

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 import aio_pika
 from aio_pika.abc import AbstractIncomingMessage
@@ -86,11 +87,11 @@ class Proxy:
     """A TCP hop before the broker that can fall silent without closing anything.
 
     Args:
-        port: the broker's.
+        broker: its URL.
     """
 
-    def __init__(self, port: int) -> None:
-        self._target = port
+    def __init__(self, broker: str) -> None:
+        self._broker = urlsplit(broker)
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._server: asyncio.Server | None = None
@@ -111,14 +112,15 @@ class Proxy:
     def url(self) -> str:
         """The broker's, through this hop."""
         assert self._server
-        return f"amqp://guest:guest@127.0.0.1:{self._server.sockets[0].getsockname()[1]}/"
+        credentials, _, _ = self._broker.netloc.rpartition("@")
+        return f"amqp://{credentials}@127.0.0.1:{self._server.sockets[0].getsockname()[1]}/"
 
     def freeze(self) -> None:
         """Lets nothing through from now on."""
         self._flowing.clear()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        far_reader, far_writer = await asyncio.open_connection(self._broker.hostname, self._broker.port)
         for source, sink in ((reader, far_writer), (far_reader, writer)):
             self._pumps.append(asyncio.create_task(self._pump(source, sink)))
 

@@ -25,7 +25,6 @@ from mesh.amqp import (
 from mesh.amqp import consumer as consumer_module
 from mesh.amqp.topology import DELIVERY_LIMIT
 from mesh.errors import Unavailable
-from mesh.stack import Stack
 from messenger.events.v1.queue_pb2 import EventBatch
 from tests.amqp.support import Proxy, Recorder, count, event, eventually, name_of, take
 
@@ -49,10 +48,9 @@ async def test_unroutable_is_an_error(publisher: Publisher) -> None:
         await publisher.publish(RETRY, "no-such-rung", [event("lost")])
 
 
-async def test_silent_broker_is_bounded(broker: Stack, topology: Topology) -> None:
+async def test_silent_broker_is_bounded(amqp_url: str, topology: Topology) -> None:
     """A publish whose confirm does not come ends at its time limit instead of hanging."""
-    port = int(broker.env()["AMQP_URL"].rpartition(":")[2].strip("/"))
-    async with Proxy(port) as proxy, Publisher(proxy.url, topology) as publisher:
+    async with Proxy(amqp_url) as proxy, Publisher(proxy.url, topology) as publisher:
         await publisher.ready()
         await publisher.publish(PARKED, "", [event("confirmed")])
         proxy.freeze()

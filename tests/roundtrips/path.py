@@ -32,6 +32,7 @@ from edge.calls import Calls, Lanes
 from edge.local import local_methods
 from mesh import call
 from mesh.amqp import DONE, Delivery, Publisher, Received
+from mesh.assertion import Verifier
 from mesh.bus import Bus
 from mesh.channel import Channel
 from mesh.mailbox.mongo import MongoMailbox
@@ -72,8 +73,8 @@ class Trips:
 
     @property
     def database(self) -> dict[str, int]:
-        """MongoDB's commands by name."""
-        return dict(Counter(self.commands.names))
+        """MongoDB's commands by name, less those by which a new connection signs in."""
+        return dict(Counter(name for name in self.commands.names if not name.startswith("sasl")))
 
 
 class Person:
@@ -132,7 +133,7 @@ class Path:
         )
         publisher = cast(Publisher, _Publisher(self))
         self.announcer = Announcer(self.sending, publisher)
-        dbapi = self._channel(MailboxService(self.sending, self.announcer))
+        dbapi = self._channel(MailboxService(self.sending, self.announcer, Verifier()))
         parts = Parts(
             profiles_pb2_grpc.ProfilesServiceStub(self._channel(ProfilesService())),
             items_pb2_grpc.ItemsServiceStub(self._channel(ItemsService())),

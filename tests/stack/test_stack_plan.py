@@ -10,12 +10,16 @@ import pytest
 
 from mesh.stack import StackSettings, Stage, plan, ports, templates
 from mesh.stack.binaries import Binaries
+from mesh.stack.settings import Secrets
 from mesh.stack.supervisor import render
 
 BINARIES = Binaries(
     python="/bin/python", nginx="/bin/nginx", mongod="/bin/mongod", redis="/bin/redis",
     rabbitmq="/bin/rabbitmq", epmd="/bin/epmd",
 )  # fmt: skip
+
+
+SECRETS = Secrets(jwt="jwt", mongo="m0", mongo_key="key", redis="r0", rabbitmq="q0", erlang="cookie")
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +30,7 @@ def _no_servers_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def make(settings: StackSettings) -> plan.Plan:
     """The plan with made-up programs."""
-    return plan.make(settings, BINARIES, "secret")
+    return plan.make(settings, BINARIES, SECRETS)
 
 
 def names(made: plan.Plan) -> list[str]:
@@ -67,13 +71,15 @@ def test_a_cluster_has_members_nodes_and_replicas() -> None:
     assert len(set(used)) == len(used)
     assert all(30000 <= port < 30000 + ports.BLOCK - 1 for port in used if port != 9000)
     listening = {program.name: program.ports[0] for program in made.programs}
-    assert made.env["MONGO_SHARDS"].split()[1] == (
-        "mongodb://127.0.0.1:30101,127.0.0.1:30111,127.0.0.1:30121/?replicaSet=shard1"
+    env = plan.environment(settings, SECRETS)
+    assert env["MONGO_SHARDS"].split()[1] == (
+        "mongodb://messenger:m0@127.0.0.1:30101,127.0.0.1:30111,127.0.0.1:30121/"
+        "?replicaSet=shard1&authSource=admin"
     )
     assert made.env["DBAPI_ADDRESS"] == (
         f"ipv4:127.0.0.1:{listening['dbapi'] + 100},127.0.0.1:{listening['dbapi-2'] + 100}"
     )
-    assert len(made.env["AMQP_URL"].split()) == 3
+    assert len(env["AMQP_URL"].split()) == 3
 
 
 def test_servers_elsewhere_are_not_started() -> None:
@@ -83,9 +89,10 @@ def test_servers_elsewhere_are_not_started() -> None:
     )
     made = make(settings)
     assert {program.stage for program in made.programs} == {Stage.SERVICES, Stage.PROXY}
-    assert made.env["MONGO_SHARDS"] == "mongodb://a mongodb://b"
-    assert made.env["AMQP_URL"] == "amqp://c"
-    assert made.env["REDIS_URLS"] == "redis://d"
+    env = plan.environment(settings, SECRETS)
+    assert env["MONGO_SHARDS"] == "mongodb://a mongodb://b"
+    assert env["AMQP_URL"] == "amqp://c"
+    assert env["REDIS_URLS"] == "redis://d"
 
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

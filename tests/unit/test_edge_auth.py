@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from edge.auth import Authenticator
+from edge.keys import key_set
 from mesh.errors import Unauthenticated
 
 SECRET = "the shared secret, long enough for HS256"
@@ -38,7 +39,7 @@ def authenticator(tmp_path: Path) -> Authenticator:
     ]
     path = tmp_path / "jwks.json"
     path.write_text(json.dumps({"keys": keys}))
-    return Authenticator(secret=SECRET, jwks=str(path))
+    return Authenticator(secret=SECRET, keys=key_set(str(path)))
 
 
 def claims(**changes: Any) -> dict[str, Any]:
@@ -120,9 +121,9 @@ async def test_a_kind_of_key_that_is_not_configured(tmp_path: Path, algorithm: s
     path = tmp_path / "jwks.json"
     path.write_text('{"keys": []}')
     alone = (
-        Authenticator(secret="", jwks=str(path))
+        Authenticator(secret="", keys=key_set(str(path)))
         if algorithm == "HS256"
-        else Authenticator(secret=SECRET, jwks="")
+        else Authenticator(secret=SECRET, keys=None)
     )
     key = KEYS.get(algorithm, SECRET)
     for used in (key,) if algorithm == "RS256" else (key, ""):

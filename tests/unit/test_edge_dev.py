@@ -33,7 +33,7 @@ async def test_on_it_issues_the_token_of_whoever_is_named() -> None:
     async with client(SECRET) as http:
         assert (await http.get(PATH)).status_code == 204
         answer = await http.post(PATH, json={"user_id": "alice"})
-    identity = await Authenticator(secret=SECRET, jwks="").identify(answer.json()["token"])
+    identity = await Authenticator(secret=SECRET, keys=None).identify(answer.json()["token"])
     assert identity.user_id == "alice"
 
 

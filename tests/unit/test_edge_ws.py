@@ -72,7 +72,7 @@ async def gateway(hub: CountingHub) -> AsyncIterator[Gateway]:
         fallbacks={},
         admission=cast(Admission, None),
     )
-    authenticator = Authenticator(secret=SECRET, jwks="")
+    authenticator = Authenticator(secret=SECRET, keys=None)
     gateway = Gateway(settings, authenticator=authenticator, calls=calls, hub=cast(Hub, hub))
     await gateway.start()
     yield gateway
