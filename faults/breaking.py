@@ -5,7 +5,7 @@ import contextlib
 import shutil
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pymongo
@@ -79,16 +79,28 @@ class Breaker:
         self._tell = tell
         self._busy: dict[str, asyncio.Lock] = {}
 
-    async def carry_out(self, plan: Sequence[Fault]) -> None:
-        """Does all faults and returns when everything is healed and ready."""
+    async def carry_out(
+        self, plan: Sequence[Fault], seconds: float, recovered: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Does the faults, and returns when everything is healed and ready.
+
+        Between faults that are not beside each other it waits for `recovered`.
+
+        None begins after so many seconds: on a slow machine programs take longer to come back than planned.
+        """
         under_way: set[asyncio.Task[None]] = set()
+        over = time.monotonic() + seconds
         for fault in plan:
+            if time.monotonic() > over:
+                break
             if not fault.beside and under_way:
                 await asyncio.gather(*under_way)
                 under_way.clear()
+                await recovered()
             await asyncio.sleep(fault.pause)
             under_way.add(asyncio.create_task(self._do(fault)))
         await asyncio.gather(*under_way)
+        await recovered()
 
     async def _do(self, fault: Fault) -> None:
         async with contextlib.AsyncExitStack() as claimed:

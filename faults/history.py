@@ -6,6 +6,7 @@
 | `event`     | user, device, at, method, params                                                     |
 | `connected` | user, device, at, recovered                                                          |
 | `fault`     | name, target, begin, healed                                                          |
+| `recovered` | at: everybody reached everybody again                                                |
 | `phase`     | name, at                                                                             |
 | `fresh`     | user, chats, messages: what a new device sees at the very end                        |
 | `parked`    | message_ids, queues: what RabbitMQ holds at the very end                             |

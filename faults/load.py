@@ -15,7 +15,8 @@ from faults.history import Recorder
 SPAM = "XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"
 WORDS = ("red", "bike", "still", "for", "sale", "price", "today", "pick", "up", "street", "please", "thanks")
 
-SETTLED_CALL_SECONDS = 20.0
+REACH_SECONDS = 3.0
+"""A message that is pushed within so long shows that the way is whole."""
 
 
 class Person:
@@ -35,18 +36,35 @@ class Person:
         self._keys = itertools.count(1)
         self._known: dict[str, list[str]] = defaultdict(list)
         self._acked: list[dict[str, Any]] = []
-        self._deleted: set[str] = set()
+        self._awaited: dict[str, asyncio.Event] = {}
 
     def heard(self, method: str, params: dict[str, Any]) -> None:
         """Notes which messages there are; told by the first device."""
         if method == "message.new":
             message = params["message"]
             self._known[message["chat_id"]].append(message["message_id"])
+            if (awaited := self._awaited.get(message["text"])) and message["sender_id"] != self.user:
+                awaited.set()
 
     async def meet(self, peer: "Person") -> None:
         """Opens the chat with a peer."""
         opened = await self.devices[0].insist("chats.open", peer_id=peer.user)
         self.chats[peer.user] = opened["chat"]["chat_id"]
+
+    async def reaches(self, peer: "Person") -> bool:
+        """Whether a message to the peer is pushed to its first device within `REACH_SECONDS`."""
+        text = self._text()
+        arrived = peer._awaited[text] = asyncio.Event()
+        sending = asyncio.create_task(self._send(self._message(self.chats[peer.user], text)))
+        try:
+            async with asyncio.timeout(REACH_SECONDS):
+                await arrived.wait()
+        except TimeoutError:
+            return False
+        finally:
+            del peer._awaited[text]
+            sending.add_done_callback(_look_at)
+        return True
 
     async def live(self, over: asyncio.Event, pace: float) -> None:
         """Does this and that until it is over; what was begun is finished."""
@@ -213,6 +231,21 @@ def people(
             person.devices.append(KINDS[kind](url, user, name, token(user), recorder, heard, own))
         made.append(person)
     return made
+
+
+async def all_reach_all(everyone: list[Person], seconds: float) -> bool:
+    """Waits until each person reaches the next one; whether that was before so many seconds."""
+    over = asyncio.get_running_loop().time() + seconds
+    waiting = list(itertools.pairwise([*everyone, everyone[0]]))
+    while waiting and asyncio.get_running_loop().time() < over:
+        reached = await asyncio.gather(*(person.reaches(peer) for person, peer in waiting))
+        waiting = [pair for pair, good in zip(waiting, reached, strict=True) if not good]
+    return not waiting
+
+
+def _look_at(sending: "asyncio.Task[None]") -> None:
+    if not sending.cancelled():
+        sending.exception()  # a send that was refused is in the history
 
 
 def _unheard(_method: str, _params: dict[str, Any]) -> None:

@@ -14,46 +14,39 @@ from faults.checker import Broken, History
 Record = dict[str, Any]
 
 SHOWN = 30
-QUICK_SECONDS = 2.0
-"""A message that is pushed within so long after it was sent shows that the way is whole."""
 
 
 def arrivals(history: History) -> list[tuple[float, float]]:
-    """For each answered message: when its sending began, and after how long its receiver was pushed it."""
-    begun: dict[str, tuple[float, str]] = {}
+    """For each answered message: when its sending first began, and after how long its receiver was pushed it."""
+    first: dict[tuple[str, str], float] = {}
+    message_ids: dict[tuple[str, str], str] = {}
     for call in history["call"]:
-        if call["method"] == "messages.send" and call["outcome"] == "ok":
-            begun.setdefault(call["answer"]["message"]["message_id"], (call["begin"], call["user"]))
+        if call["method"] == "messages.send":
+            key = (call["user"], call["params"]["client_msg_id"])
+            first[key] = min(first.get(key, call["begin"]), call["begin"])
+            if call["outcome"] == "ok":
+                message_ids[key] = call["answer"]["message"]["message_id"]
     heard: dict[str, float] = {}
     for event in history["event"]:
         if event["method"] == "message.new" and event["device"] == "socket-0":
             message = event["params"]["message"]
             if message["sender_id"] != event["user"]:
                 heard.setdefault(message["message_id"], event["at"])
-    return sorted(
-        (begin, heard[message_id] - begin) for message_id, (begin, _) in begun.items() if message_id in heard
-    )
+    found = ((first[key], heard.get(message_id)) for key, message_id in message_ids.items())
+    return sorted((begin, at - begin) for begin, at in found if at is not None)
 
 
 def recoveries(history: History) -> list[Record]:
-    """Each fault with the seconds from its healing until the way was whole again, as messages tell it.
+    """Each fault with the seconds from its healing until everybody reached everybody again, None for too long.
 
-    Whole is the way from the first moment on after which, for two seconds, every message arrived quickly. A
-    fault beside others recovers with the last of them.
+    Faults that were done at once recover together.
     """
-    way = arrivals(history)
-    return [fault | {"recovery": _whole_again(way, fault["healed"])} for fault in history["fault"]]
+    moments = [one["at"] for one in history["recovered"]]
 
+    def after(healed: float) -> float | None:
+        return next((round(at - healed, 2) for at in moments if at >= healed), None)
 
-def _whole_again(way: Sequence[tuple[float, float]], healed: float) -> float | None:
-    after = [(begin, took) for begin, took in way if begin >= healed]
-    start = healed
-    for begin, took in after:
-        if begin > start + QUICK_SECONDS:
-            return round(start - healed, 2)
-        if took > QUICK_SECONDS:
-            start = begin + took
-    return round(start - healed, 2) if after else None
+    return [fault | {"recovery": after(fault["healed"])} for fault in history["fault"]]
 
 
 def table(

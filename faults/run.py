@@ -15,7 +15,7 @@ from rich.console import Console
 from faults import checker, history, plan, report, shards
 from faults.breaking import Breaker, Wires
 from faults.history import Recorder
-from faults.load import Person, introduce, people
+from faults.load import Person, all_reach_all, introduce, people
 from mesh import tokens
 from mesh.amqp.parking import lengths, open_parking_lot
 from mesh.amqp.topology import Topology
@@ -29,6 +29,7 @@ PACE = 0.25
 QUIET_SECONDS = 2.5
 SETTLE_SECONDS = 120.0
 FINISH_SECONDS = 60.0
+RECOVERY_SECONDS = 20.0
 # Shorter than an operator's, so that a run can wait for the last rung.
 LADDER = (1.0, 3.0, 5.0)
 
@@ -139,10 +140,8 @@ class Run:
             over = asyncio.Event()
             lives = [asyncio.create_task(person.live(over, PACE)) for person in everyone]
             await asyncio.sleep(1.0)
-            await breaker.carry_out(
-                plan.make(self._options.seed, self._options.seconds, layout, self._options.only)
-            )
-            await asyncio.sleep(2 * report.QUICK_SECONDS)  # messages by which the last recovery is seen
+            made = plan.make(self._options.seed, self._options.seconds, layout, self._options.only)
+            await breaker.carry_out(made, self._options.seconds, lambda: self._recover(everyone))
             over.set()
             _, late = await asyncio.wait(lives, timeout=FINISH_SECONDS)
             if late:
@@ -163,6 +162,12 @@ class Run:
     def _phase(self, name: str) -> None:
         self._recorder.write("phase", name=name, at=self._recorder.now())
         self._say(f"{self._recorder.now():6.1f} s  {name}")
+
+    async def _recover(self, everyone: list[Person]) -> None:
+        if await all_reach_all(everyone, RECOVERY_SECONDS):
+            self._recorder.write("recovered", at=self._recorder.now())
+        else:
+            self._say(f"not everybody reaches everybody again after {RECOVERY_SECONDS:.0f} s; goes on")
 
     # ── the quiet after it ──────────────────────────────────────────────────────────────────────────────────
 
