@@ -211,7 +211,8 @@ class Hub:
             follower.catch_up(caught.events)
             position = caught.position
         except MessengerError as error:
-            # Its place has not moved, so the next try, or its next connection, finds the gap again.
+            # Its place has not moved: the next try finds the gap again, and no next event need show it.
+            self._late.add(follower)
             log.warning("a device could not be brought up", user_id=follower.user_id, cause=error.detail)
         finally:
             follower.release(position)

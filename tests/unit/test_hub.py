@@ -186,6 +186,23 @@ async def test_lost_node_brings_up_from_the_device_s_place(world: World) -> None
     assert world.frames == [b"1", b"2", b"3"]
 
 
+async def test_device_that_could_not_be_brought_up_is_tried_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the mailbox was away, too, a device gets what it missed without waiting for a next event."""
+    monkeypatch.setattr("edge.hub.POLL_SECONDS", 0.01)
+    await world.live()
+    polling = asyncio.create_task(world.hub._poll())
+    world.backlog.away = True
+    world.backlog.stream = [pushed(1)]
+    world.feed.resumed(["ann"])
+    await until(lambda: len(world.backlog.asked) >= 2)
+    assert world.frames == []
+    world.backlog.away = False
+    await until(lambda: world.frames == [b"1"])
+    polling.cancel()
+
+
 async def test_ephemeral_events_pass_at_once(world: World) -> None:
     """An ephemeral event is delivered and moves no cursor."""
     follower = await world.live()
