@@ -37,6 +37,7 @@ class Person:
         self._known: dict[str, list[str]] = defaultdict(list)
         self._acked: list[dict[str, Any]] = []
         self._awaited: dict[str, asyncio.Event] = {}
+        self._sendings: set[asyncio.Task[None]] = set()
 
     def heard(self, method: str, params: dict[str, Any]) -> None:
         """Notes which messages there are; told by the first device."""
@@ -56,6 +57,8 @@ class Person:
         text = self._text()
         arrived = peer._awaited[text] = asyncio.Event()
         sending = asyncio.create_task(self._send(self._message(self.chats[peer.user], text)))
+        self._sendings.add(sending)
+        sending.add_done_callback(self._sent)
         try:
             async with asyncio.timeout(REACH_SECONDS):
                 await arrived.wait()
@@ -63,8 +66,12 @@ class Person:
             return False
         finally:
             del peer._awaited[text]
-            sending.add_done_callback(_look_at)
         return True
+
+    def _sent(self, sending: asyncio.Task[None]) -> None:
+        self._sendings.discard(sending)
+        if not sending.cancelled():
+            sending.exception()  # a send that was refused is in the history
 
     async def live(self, over: asyncio.Event, pace: float) -> None:
         """Does this and that until it is over; what was begun is finished."""
@@ -241,11 +248,6 @@ async def all_reach_all(everyone: list[Person], seconds: float) -> bool:
         reached = await asyncio.gather(*(person.reaches(peer) for person, peer in waiting))
         waiting = [pair for pair, good in zip(waiting, reached, strict=True) if not good]
     return not waiting
-
-
-def _look_at(sending: "asyncio.Task[None]") -> None:
-    if not sending.cancelled():
-        sending.exception()  # a send that was refused is in the history
 
 
 def _unheard(_method: str, _params: dict[str, Any]) -> None:

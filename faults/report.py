@@ -17,7 +17,7 @@ SHOWN = 30
 
 
 def arrivals(history: History) -> list[tuple[float, float]]:
-    """For each answered message: when its sending first began, and after how long its receiver was pushed it."""
+    """For each answered message: when its sending began, and how long until its receiver was pushed it."""
     first: dict[tuple[str, str], float] = {}
     message_ids: dict[tuple[str, str], str] = {}
     for call in history["call"]:
@@ -37,7 +37,7 @@ def arrivals(history: History) -> list[tuple[float, float]]:
 
 
 def recoveries(history: History) -> list[Record]:
-    """Each fault with the seconds from its healing until everybody reached everybody again, None for too long.
+    """Each fault with the seconds from its healing until everybody reached everybody; None for too long.
 
     Faults that were done at once recover together.
     """
