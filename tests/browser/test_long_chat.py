@@ -11,7 +11,7 @@ from tests.browser.support import OpenWindow, Window, fill_mailbox, somebody
 
 MESSAGES = 5_000
 DRAWN = 200  # rows in the page at most: messages, day lines, the line of what is new
-LONGEST_FRAME_MS = 250  # of a machine that does other things, too; see docs/web-client.md for a quiet one
+FRAME_MS = 50  # of a machine that does other things, too; docs/web-client.md has what a browser alone shows
 IN_VIEW = """() => {
     const scroller = document.getElementById('scroller').getBoundingClientRect();
     const inView = (element) => {
@@ -87,10 +87,10 @@ async def test_all_of_it_scrolls_without_a_jump(window: OpenWindow, long_chat: L
     if await bob.message(f"Line {MESSAGES - 1}").count() == 0:
         await bob.page.get_by_role("button", name="To the newest").click()
     await expect(bob.message(f"Line {MESSAGES - 1}")).to_be_in_viewport()
-    measured = await bob.page.evaluate(SCROLL, {"frames": 600, "by": -200})
+    measured = await bob.page.evaluate(SCROLL, {"frames": 400, "by": -300})
     print(measured)  # noqa: T201  # shown by -s: the numbers of docs/web-client.md
     assert measured["rows"] <= DRAWN
-    assert measured["p95"] < LONGEST_FRAME_MS
+    assert measured["median"] < FRAME_MS
     numbers = [
         int(text.removeprefix("Line ")) for text in await bob.messages().locator(".text").all_text_contents()
     ]
