@@ -29,7 +29,7 @@ MAX_WAITING = 20_000
 """Entries kept for publishing; beyond it they are left to the relay."""
 
 LEASE = timedelta(seconds=15)
-"""How long a relay keeps a shard after its last batch; a batch takes some seconds at most."""
+"""How long a relay that dies keeps a shard from the others; a batch takes some seconds at most."""
 
 
 async def publish(entries: Sequence[OutboxEntry], publisher: Publisher, outbox: Outbox) -> None:
@@ -114,15 +114,22 @@ class Relay:
                 await asyncio.gather(*(self._visit(shard) for shard in range(self._outbox.shard_count)))
 
     async def _visit(self, shard: int) -> None:
-        first = None
         try:
-            while entries := await self._outbox.due(shard, self._after, MAX_EVENTS):
-                if entries[0].ref == first:
-                    return  # its mark could not be cleared; not again before the next look
-                first = entries[0].ref
-                if not await self._outbox.lease(shard, "relay", self._name, LEASE):
-                    return  # another process is at it
-                await publish(entries, self._publisher, self._outbox)
-                log.info("relayed events", shard=shard, events=len(entries))
+            # A look costs little and a lease is a write: only who finds something asks for it.
+            if await self._outbox.due(shard, self._after, 1) and await self._lease(shard, LEASE):
+                await self._empty(shard)
+                await self._lease(shard, timedelta(0))
         except MessengerError as error:
             log.warning("the relay could not empty an outbox", shard=shard, cause=error.detail)
+
+    async def _empty(self, shard: int) -> None:
+        first = None
+        while entries := await self._outbox.due(shard, self._after, MAX_EVENTS):
+            if entries[0].ref == first or not await self._lease(shard, LEASE):
+                return  # its mark could not be cleared, or we were too slow: not again before the next look
+            first = entries[0].ref
+            await publish(entries, self._publisher, self._outbox)
+            log.info("relayed events", shard=shard, events=len(entries))
+
+    async def _lease(self, shard: int, length: timedelta) -> bool:
+        return await self._outbox.lease(shard, "relay", self._name, length)

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -84,18 +84,19 @@ class RedisSettings(BaseSettings):
 T = TypeVar("T", bound=CommonSettings)
 
 
-def load(kind: type[T], name: str) -> T:
+def load(kind: type[T], name: str, **values: Any) -> T:
     """Reads a service's settings from the environment.
 
     Args:
         kind: the settings class.
         name: the service's name, for the message.
+        values: fields that are not to be read from the environment.
 
     Raises:
         SystemExit: status 2, after every problem was printed with its variable and what it takes.
     """
     try:
-        return kind()
+        return kind(**values)
     except ValidationError as problems:
         print(f"{name}: the settings are not usable:", file=sys.stderr)  # noqa: T201  # logging is not set up yet
         for problem in problems.errors():

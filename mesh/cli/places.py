@@ -38,17 +38,15 @@ class Places(CommonSettings, MongoSettings, QueueSettings, RedisSettings):
 
 def places() -> Places:
     """The servers that the environment names; for those that it does not, the local stack's."""
-    if missing := [name for name in NAMES if not os.environ.get(name)]:
-        local = _local()
-        os.environ.update({name: local[name] for name in missing})
-    return load(Places, "mesh")
+    absent = [name for name in ("MONGO_SHARDS", "AMQP_URL", "REDIS_URLS") if not os.environ.get(name)]
+    local = _local() if absent else {}
+    return load(Places, "mesh", **{name.lower(): local[name] for name in absent})
 
 
 def _local() -> Mapping[str, str]:
-    from mesh.stack import StackSettings, plan
+    from mesh.stack import Stack, StackSettings
 
-    settings = StackSettings()
-    return plan.environment(settings, settings.secrets())
+    return Stack(StackSettings()).env()
 
 
 def operate(work: Coroutine[Any, Any, Result]) -> Result:

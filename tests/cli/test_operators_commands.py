@@ -5,6 +5,7 @@ import json
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pymongo
@@ -16,6 +17,7 @@ from mesh.amqp.delivery import encode
 from mesh.amqp.parking import lengths
 from mesh.bus import Bus
 from mesh.cli import main
+from mesh.cli.places import places
 from mesh.mailbox.model import Appended, IncomingMessage, NewMessage, StoredMessage
 from mesh.mailbox.mongo import MongoMailbox
 from mesh.stack import Stack
@@ -346,6 +348,20 @@ def test_audit_since(place: Place) -> None:
 
 
 # ── places ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_local_stack_is_looked_at_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without addresses in the environment the commands go to the local stack's; with some, to those."""
+    for name in ("MONGO_SHARDS", "REDIS_URLS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("STACK_DIR", str(tmp_path))
+    monkeypatch.setenv("STACK_PORT_BASE", "30000")
+    monkeypatch.setenv("STACK_SHARDS", "2")
+    monkeypatch.setenv("AMQP_URL", "amqp://elsewhere/")
+    found = places()
+    assert ["127.0.0.1:30000/" in uri for uri in found.mongo_shards] == [True, False]
+    assert ["127.0.0.1:30030" in url for url in found.redis_urls] == [True, False]
+    assert found.amqp_url == "amqp://elsewhere/"
 
 
 def test_absent_servers_are_named(place: Place) -> None:

@@ -45,3 +45,4 @@ async def test_one_relay_an_entry() -> None:
         task.cancel()
     await asyncio.gather(*running, return_exceptions=True)
     assert sorted(publisher.published) == sorted(texts)
+    assert await store.lease(0, "relay", "the next one", NOW)  # nobody has to wait for a relay that is gone
