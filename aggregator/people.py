@@ -53,12 +53,18 @@ class People:
         return [_to_proto(found.get(person) or Presence(user_id=person, online=False)) for person in people]
 
     async def forget(self, one: str, other: str) -> None:
-        """Neither is told of the other's changes any more."""
+        """Neither sees the other any more, nor is told of changes."""
         try:
             await self._register.unwatch(one, other)
             await self._register.unwatch(other, one)
+            await self._bus.tell([(one, _unseen(other)), (other, _unseen(one))])
         except MessengerError as error:
             log.info("watching ends by itself in some minutes", cause=error.detail)
+
+
+def _unseen(user_id: str) -> bytes:
+    body = notifications_pb2.PresenceChanged(user_id=user_id, online=False)
+    return notifications_pb2.Notification(presence=body).SerializeToString()
 
 
 def _to_proto(presence: Presence) -> types_pb2.Presence:
