@@ -8,12 +8,13 @@ import asyncio
 import secrets
 from collections import defaultdict, deque
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import structlog
 
 from dbapi.events import event_of, exchange_of
+from mesh import metrics
 from mesh.amqp import Publisher
 from mesh.errors import MessengerError
 from mesh.mailbox.leases import Leases
@@ -30,6 +31,16 @@ MAX_WAITING = 20_000
 
 LEASE = timedelta(seconds=15)
 """How long a relay keeps a shard after its last batch; a batch takes some seconds at most."""
+
+
+AGE = metrics.gauge(
+    "messenger_outbox_age_seconds",
+    "Age of a shard's oldest event that waits for the relay; 0 where none does.",
+    ("shard",),
+)
+RELAYED = metrics.counter(
+    "messenger_outbox_relayed_events", "Events that were published by the relay."
+).labels()
 
 
 async def publish(entries: Sequence[OutboxEntry], publisher: Publisher, outbox: Outbox) -> None:
@@ -110,19 +121,26 @@ class Relay:
         """Looks until cancelled."""
         while True:
             await asyncio.sleep(self._every)
-            if self._publisher.is_ready:
-                await asyncio.gather(*(self._visit(shard) for shard in range(self._outbox.shard_count)))
+            await asyncio.gather(*(self._visit(shard) for shard in range(self._outbox.shard_count)))
 
     async def _visit(self, shard: int) -> None:
         first = None
+        # Without a broker there is nothing to do but to say how long that lasts.
+        limit = MAX_EVENTS if self._publisher.is_ready else 1
         try:
-            while entries := await self._outbox.due(shard, self._after, MAX_EVENTS):
+            while entries := await self._outbox.due(shard, self._after, limit):
+                oldest = min(entry.at for entry in entries)
+                AGE.labels(str(shard)).set((datetime.now(UTC) - oldest).total_seconds())
+                if not self._publisher.is_ready:
+                    return
                 if entries[0].ref == first:
                     return  # its mark could not be cleared; not again before the next look
                 first = entries[0].ref
                 if not await self._outbox.lease(shard, "relay", self._name, LEASE):
                     return  # another process is at it
                 await publish(entries, self._publisher, self._outbox)
+                RELAYED.add(len(entries))
                 log.info("relayed events", shard=shard, events=len(entries))
+            AGE.labels(str(shard)).set(0)
         except MessengerError as error:
             log.warning("the relay could not empty an outbox", shard=shard, cause=error.detail)
