@@ -143,7 +143,8 @@ def _published(traces: Traces, user: str) -> Stamp:
         detail = "not in the hot cache (no longer, or not yet)"
         return Stamp(stage="published", done=None, place=f"stream of {user}", detail=detail)
     at, event_id = found
-    return Stamp(stage="published", done=True, at=at, place=f"stream of {user}", detail=f"event {event_id}")
+    detail = f"event {event_id}, pushed to the devices that were there"
+    return Stamp(stage="published", done=True, at=at, place=f"stream of {user}", detail=detail)
 
 
 def _pointers(got: "Copy | None") -> list[Stamp]:
