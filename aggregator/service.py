@@ -31,7 +31,9 @@ class MessengerService(aggregator_pb2_grpc.MessengerServiceServicer):
         self._parts = parts
         self._people = people
         # Several flushes at once: a call waits for its own shard's write, not for another batch's.
-        self._sends: Batcher[dbapi_pb2.NewMessage, dbapi_pb2.Appended] = Batcher(self._append, concurrency=4)
+        self._sends: Batcher[dbapi_pb2.NewMessage, dbapi_pb2.Appended] = Batcher(
+            self._append, name="sends", concurrency=4
+        )
 
     async def OpenChat(
         self, request: aggregator_pb2.OpenChatRequest, context: Context
@@ -123,6 +125,7 @@ class MessengerService(aggregator_pb2_grpc.MessengerServiceServicer):
                 text=request.text,
                 client_msg_id=request.client_msg_id,
                 owner_assertion=call.assertion(),
+                traceparent=call.current().traceparent,
             )
         )
         return aggregator_pb2.SendMessageResponse(message=appended.message, duplicate=appended.duplicate)

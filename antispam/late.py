@@ -39,7 +39,7 @@ class LateAntispam:
             if verdict.decision is Decision.UNCHECKED:
                 unanswered.append(event)
             else:
-                judged.append(_event_of(text, verdict))
+                judged.append(_event_of(text, verdict, event.traceparent))
         if judged:
             await self._publisher.publish(CHECKED, "", judged)
         if unanswered:
@@ -48,7 +48,7 @@ class LateAntispam:
         return [DONE] * len(received)
 
 
-def _event_of(text: MessageAccepted | MessageEdited, verdict: Verdict) -> Event:
+def _event_of(text: MessageAccepted | MessageEdited, verdict: Verdict, traceparent: str) -> Event:
     message = text.message
     judged = MessageJudged(
         message_id=message.message_id,
@@ -57,6 +57,6 @@ def _event_of(text: MessageAccepted | MessageEdited, verdict: Verdict) -> Event:
         receiver_id=text.receiver_id,
         verdict=verdict_to_proto(verdict),
     )
-    event = Event(message_judged=judged)
+    event = Event(message_judged=judged, traceparent=traceparent)
     event.accepted_at.CopyFrom(message.created_at)
     return event

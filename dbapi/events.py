@@ -6,7 +6,7 @@ from mesh.wire import message_to_proto, to_timestamp
 from messenger.events.v1 import queue_pb2
 
 
-def entry_of(message: StoredMessage) -> OutboxEntry:
+def entry_of(message: StoredMessage, traceparent: str = "") -> OutboxEntry:
     """The outbox entry that an own message was stored with."""
     return OutboxEntry(
         ref=message_ref(message),
@@ -14,11 +14,18 @@ def entry_of(message: StoredMessage) -> OutboxEntry:
         peer_id=message.peer_id,
         item_id=message.item_id,
         message=message,
+        traceparent=traceparent,
     )
 
 
 def event_of(entry: OutboxEntry) -> queue_pb2.Event:
     """The event that tells the other side."""
+    event = _event_of(entry)
+    event.traceparent = entry.traceparent
+    return event
+
+
+def _event_of(entry: OutboxEntry) -> queue_pb2.Event:
     ref, accepted_at = entry.ref, to_timestamp(entry.at)
     match ref.kind:
         case OutboxKind.MESSAGE:

@@ -8,12 +8,13 @@ import asyncio
 import secrets
 from collections import defaultdict, deque
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import structlog
 
 from dbapi.events import event_of, exchange_of
+from mesh import metrics
 from mesh.amqp import Publisher
 from mesh.errors import MessengerError
 from mesh.mailbox.leases import Leases
@@ -30,6 +31,16 @@ MAX_WAITING = 20_000
 
 LEASE = timedelta(seconds=15)
 """How long a relay that dies keeps a shard from the others; a batch takes some seconds at most."""
+
+
+AGE = metrics.gauge(
+    "messenger_outbox_age_seconds",
+    "Age of a shard's oldest event that waits for the relay; 0 where none does.",
+    ("shard",),
+)
+RELAYED = metrics.counter(
+    "messenger_outbox_relayed_events", "Events that were published by the relay."
+).labels()
 
 
 async def publish(entries: Sequence[OutboxEntry], publisher: Publisher, outbox: Outbox) -> None:
@@ -110,13 +121,15 @@ class Relay:
         """Looks until cancelled."""
         while True:
             await asyncio.sleep(self._every)
-            if self._publisher.is_ready:
-                await asyncio.gather(*(self._visit(shard) for shard in range(self._outbox.shard_count)))
+            await asyncio.gather(*(self._visit(shard) for shard in range(self._outbox.shard_count)))
 
     async def _visit(self, shard: int) -> None:
         try:
             # A look costs little and a lease is a write: only who finds something asks for it.
-            if await self._outbox.due(shard, self._after, 1) and await self._lease(shard, LEASE):
+            entries = await self._outbox.due(shard, self._after, 1)
+            AGE.labels(str(shard)).set(_age(entries))
+            # Without a broker there is nothing to do but to say how long that lasts.
+            if entries and self._publisher.is_ready and await self._lease(shard, LEASE):
                 await self._empty(shard)
                 await self._lease(shard, timedelta(0))
         except MessengerError as error:
@@ -129,7 +142,13 @@ class Relay:
                 return  # its mark could not be cleared, or we were too slow: not again before the next look
             first = entries[0].ref
             await publish(entries, self._publisher, self._outbox)
+            RELAYED.add(len(entries))
             log.info("relayed events", shard=shard, events=len(entries))
 
     async def _lease(self, shard: int, length: timedelta) -> bool:
         return await self._outbox.lease(shard, "relay", self._name, length)
+
+
+def _age(entries: Sequence[OutboxEntry]) -> float:
+    oldest = min((entry.at for entry in entries), default=None)
+    return (datetime.now(UTC) - oldest).total_seconds() if oldest else 0.0

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 import grpc
@@ -43,7 +44,7 @@ class MailboxService(dbapi_pb2_grpc.MailboxServiceServicer):
         self._store = store
         self._announcer = announcer
         self._verifier = verifier
-        self._appends: Batcher[NewMessage, Appended] = Batcher(self._append)
+        self._appends: Batcher[tuple[NewMessage, str], Appended] = Batcher(self._append, name="appends")
 
     async def OpenChat(
         self, request: dbapi_pb2.OpenChatRequest, context: Context
@@ -64,14 +65,7 @@ class MailboxService(dbapi_pb2_grpc.MailboxServiceServicer):
     async def _append_one(self, message: dbapi_pb2.NewMessage) -> Appended:
         owner, caller = message.owner_id, call.current().user_id
         self._verifier.require(owner, self._verifier.user_of(owner, message.owner_assertion) or caller)
-        return await self._appends.submit(
-            NewMessage(
-                owner=owner,
-                chat_id=message.chat_id,
-                text=message.text,
-                client_msg_id=message.client_msg_id,
-            )
-        )
+        return await self._appends.submit((_new_message(message), message.traceparent))
 
     async def GetChat(self, request: dbapi_pb2.GetChatRequest, context: Context) -> dbapi_pb2.GetChatResponse:
         """One chat of its owner."""
@@ -191,18 +185,38 @@ class MailboxService(dbapi_pb2_grpc.MailboxServiceServicer):
 
     def _announce_change(self, changed: Changed) -> None:
         if changed.entry is not None:
-            self._announcer.announce([changed.entry])
+            self._announcer.announce([replace(changed.entry, traceparent=call.current().traceparent)])
 
-    async def _append(self, items: Sequence[NewMessage]) -> Sequence[Appended | Exception]:
-        outcomes = await self._store.append_own(items)
+    async def _append(self, items: Sequence[tuple[NewMessage, str]]) -> Sequence[Appended | Exception]:
+        outcomes = await self._store.append_own([message for message, _ in items])
         # A duplicate's event was announced by the first call, or is the relay's to publish.
-        fresh = [one.message for one in outcomes if isinstance(one, Appended) and not one.duplicate]
-        self._announcer.announce([entry_of(message) for message in fresh])
+        self._announcer.announce(
+            [
+                entry_of(one.message, traceparent)
+                for one, (_, traceparent) in zip(outcomes, items, strict=True)
+                if isinstance(one, Appended) and not one.duplicate
+            ]
+        )
         return outcomes
 
 
+def _new_message(message: dbapi_pb2.NewMessage) -> NewMessage:
+    return NewMessage(
+        owner=message.owner_id,
+        chat_id=message.chat_id,
+        text=message.text,
+        client_msg_id=message.client_msg_id,
+    )
+
+
 def _entry(chat: StoredChat, ref: OutboxRef) -> OutboxEntry:
-    return OutboxEntry(ref=ref, at=chat.touched_at, peer_id=chat.peer_id, item_id=chat.item_id)
+    return OutboxEntry(
+        ref=ref,
+        at=chat.touched_at,
+        peer_id=chat.peer_id,
+        item_id=chat.item_id,
+        traceparent=call.current().traceparent,
+    )
 
 
 def _result(outcome: Appended | BaseException) -> dbapi_pb2.AppendResult:

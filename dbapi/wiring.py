@@ -7,7 +7,7 @@ from dbapi.outbox import Announcer, Relay
 from dbapi.service import MailboxService
 from dbapi.settings import Settings
 from mesh import call
-from mesh.amqp import Publisher
+from mesh.amqp import Publisher, watch_depths
 from mesh.lifecycle import App
 from mesh.mailbox.mongo import MongoMailbox
 from mesh.mailbox.readiness import MailboxReadiness
@@ -20,9 +20,8 @@ async def wire(settings: Settings, app: App) -> None:
     """Builds and starts dbapi's parts."""
     store = MongoMailbox(settings.mongo_shards, driver=settings.mesh_mongo_driver, time_left=call.time_left)
     app.stack.push_async_callback(store.aclose)
-    publisher = await app.stack.enter_async_context(
-        Publisher(settings.amqp_url, settings.topology(), name="dbapi")
-    )
+    topology = settings.topology()
+    publisher = await app.stack.enter_async_context(Publisher(settings.amqp_url, topology, name="dbapi"))
 
     announcer = Announcer(store, publisher)
     relay = Relay(
@@ -38,5 +37,6 @@ async def wire(settings: Settings, app: App) -> None:
     app.serve(items_pb2_grpc.add_ItemsServiceServicer_to_server, ItemsService())
     app.background(announcer.run(), "announcer")
     app.background(relay.run(), "relay")
+    app.background(watch_depths(publisher, topology), "queue depths")
     app.check("mailbox", MailboxReadiness(store), lasting=True)
     app.on_drain(announcer.flush)

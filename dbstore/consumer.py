@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dbstore import rules
 from dbstore.late import LateCheck
 from dbstore.rules import Published
+from mesh import metrics
 from mesh.amqp import DONE, Outcome, Park, Received, retry_of
 from mesh.bus import Bus
 from mesh.errors import InvalidArgument, MessengerError, NotFound
@@ -19,6 +20,11 @@ from messenger.events.v1 import queue_pb2
 
 Told = list[Published]
 """What the users' streams are to be told of one event."""
+
+
+MESSAGES = metrics.counter(
+    "messenger_messages", "Messages that came to their receivers' mailboxes, by verdict.", ("verdict",)
+)
 
 
 class EventHandler:
@@ -50,7 +56,12 @@ class EventHandler:
                 stored[last[key]] = chat
             elif not isinstance(told, Exception):
                 told.append(chat)
-        outcomes = await self._publish(stored)
+        outcomes = await self._publish(
+            [
+                told if isinstance(told, Exception) else rules.traced(told, event.traceparent)
+                for event, told in zip(events, stored, strict=True)
+            ]
+        )
         if unasked is not None:
             for n in unchecked:
                 outcomes[n] = retry_of(unasked)
@@ -78,6 +89,8 @@ class EventHandler:
     async def _store_messages(
         self, messages: dict[int, queue_pb2.MessageAccepted]
     ) -> dict[int, Told | Exception]:
+        for accepted in messages.values():
+            MESSAGES.labels(rules.verdict_of(accepted)).add()
         rejected = {index for index, accepted in messages.items() if rules.is_rejected(accepted)}
         passing = [index for index in messages if index not in rejected]
         appended = await self._store.append_incoming([rules.incoming(messages[index]) for index in passing])

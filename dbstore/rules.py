@@ -1,5 +1,6 @@
 """What an event asks of the peer's mailbox and of the bus; pure."""
 
+from mesh import tracing
 from mesh.mailbox.model import IncomingMessage, StoredChat, StoredMessage
 from mesh.wire import chat_to_proto, message_to_proto, to_datetime
 from messenger.antispam.v1 import antispam_pb2
@@ -28,6 +29,12 @@ def is_unchecked(event: queue_pb2.Event) -> bool:
 
 def _has_verdict(text: queue_pb2.MessageAccepted | queue_pb2.MessageEdited) -> bool:
     return text.verdict.decision in (antispam_pb2.DECISION_PASS, antispam_pb2.DECISION_REJECT)
+
+
+def verdict_of(accepted: queue_pb2.MessageAccepted) -> str:
+    """What antispam said: PASS, REJECT, or UNCHECKED."""
+    decision = accepted.verdict.decision or antispam_pb2.DECISION_UNCHECKED
+    return antispam_pb2.Decision.Name(decision).removeprefix("DECISION_")
 
 
 def incoming(accepted: queue_pb2.MessageAccepted) -> IncomingMessage:
@@ -98,6 +105,15 @@ def delivery_receipt(delivered: queue_pb2.DeliveredAdvanced) -> Published:
 def _message_new(user_id: str, message: types_pb2.Message) -> Published:
     body = notifications_pb2.MessageNew(message=message)
     return user_id, notifications_pb2.Notification(message_new=body).SerializeToString()
+
+
+def traced(told: list[Published], traceparent: str) -> list[Published]:
+    """Puts the trace context on what is told of an event, where it is sampled."""
+    if not tracing.sampled(traceparent):
+        return told
+    # Serialized messages that are joined are merged: https://protobuf.dev/programming-guides/encoding/#last-one-wins
+    suffix = notifications_pb2.Notification(traceparent=traceparent).SerializeToString()
+    return [(user_id, payload + suffix) for user_id, payload in told]
 
 
 def changed_chats(event: queue_pb2.Event) -> list[tuple[str, str]]:

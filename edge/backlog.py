@@ -35,12 +35,16 @@ class Pushed:
         event_id: as the frame has it; empty for what is ephemeral.
         frame: the JSON-RPC notification.
         filled: names what the mailbox filled in, the same at every filling; empty for what came by the bus.
+        accepted_at: Unix time, seconds, at which the sender's mailbox took a new message; 0 for other events.
+        traceparent: context of what caused it; empty where that is not traced.
     """
 
     place: EventId | None
     event_id: str
     frame: bytes
     filled: str = ""
+    accepted_at: float = 0.0
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +83,15 @@ class Backlog:
     def written(self, entry: Entry) -> Pushed:
         """The frame for an entry of the bus."""
         event_id = str(entry.event_id)
-        frame = self._encode(self._notifications.write_entry(entry.payload, event_id))
-        return Pushed(place=entry.event_id, event_id=event_id, frame=frame)
+        envelope = notifications_pb2.Notification.FromString(entry.payload)
+        created = envelope.message_new.message.created_at
+        return Pushed(
+            place=entry.event_id,
+            event_id=event_id,
+            frame=self._encode(self._notifications.write_entry(envelope, event_id)),
+            accepted_at=created.seconds + created.nanos / 1e9,
+            traceparent=envelope.traceparent,
+        )
 
     def ephemeral(self, payload: bytes) -> Pushed:
         """The frame for an event that is not kept."""

@@ -19,14 +19,36 @@ from edge.admission import Admission
 from edge.fallback import Fallback
 from edge.faults import data_of, describe
 from edge.table import Method
-from mesh import call
+from mesh import call, metrics, tracing
 from mesh.bus import EventId
 from mesh.channel import Channel
-from mesh.errors import DeadlineExceeded, Internal, MessengerError, Unavailable, Unimplemented
+from mesh.errors import (
+    DeadlineExceeded,
+    Internal,
+    MessengerError,
+    ResourceExhausted,
+    Unavailable,
+    Unimplemented,
+)
 from mesh.server import check
 from messenger.edge.v1 import session_pb2
 
 log = structlog.get_logger()
+
+
+CALLS = metrics.histogram(
+    "messenger_edge_call_duration",
+    "Client calls, from the parsed frame to the answer's text.",
+    ("method", "code"),
+    bounds=metrics.SECONDS,
+    unit="s",
+)
+REFUSED = metrics.counter(
+    "messenger_edge_refused", "Client calls that were throttled or shed.", ("method", "reason")
+)
+DEGRADED = metrics.counter(
+    "messenger_edge_degraded", "Answers that went without a part, by what is missing.", ("method", "part")
+)
 
 
 class Caller(Protocol):
@@ -140,13 +162,17 @@ class Calls:
     async def _part(
         self, part: jsonrpc.Call | jsonrpc.Malformed, caller: Caller
     ) -> tuple[bytes, MessengerError | None]:
-        traceparent = call.new_traceparent()
-        trace_id = call.trace_id(traceparent)
         if isinstance(part, jsonrpc.Malformed):
+            trace_id = call.trace_id(call.new_traceparent())
             return jsonrpc.error(None, part.code, part.message, data_of(part.reason, trace_id)), None
+        started = time.perf_counter()
+        name = part.method if part.method in self._methods else "unknown"
+        root = tracing.root(name)
+        trace_id = call.trace_id(root.traceparent)
         error: MessengerError | None = None
         try:
-            text = jsonrpc.result(part.request_id, await self._result(part, caller, traceparent))
+            with root:
+                text = jsonrpc.result(part.request_id, await self._result(part, caller, root.traceparent))
         except MessengerError as failure:
             error = failure
         except Exception:
@@ -154,6 +180,7 @@ class Calls:
             error = Internal("unexpected")
         if error is not None:
             text = jsonrpc.error(part.request_id, *describe(error, trace_id))
+        _measure(name, time.perf_counter() - started, error)
         return (text if part.wants_response else b""), error
 
     async def _result(self, part: jsonrpc.Call, caller: Caller, traceparent: str) -> Any:  # a JSON value
@@ -194,4 +221,12 @@ class Calls:
             if name not in self._fallbacks:
                 raise
             response = await self._fallbacks[name](request, user_id)
+        for part in getattr(response, "degraded", ()):
+            DEGRADED.labels(name, part).add()
         return response
+
+
+def _measure(name: str, seconds: float, error: MessengerError | None) -> None:
+    CALLS.labels(name, error.code.name if error else "OK").record(seconds)
+    if isinstance(error, ResourceExhausted):
+        REFUSED.labels(name, error.reason).add()

@@ -1,18 +1,34 @@
 """Which devices of which users this edge holds, and each one's place in its user's events."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import structlog
+from opentelemetry.trace import SpanKind
 
 from edge.attendance import Attendance
 from edge.backlog import Backlog, Caught, Pushed
+from mesh import metrics, tracing
 from mesh.bus import Entry, EventId
 from mesh.errors import MessengerError, Unavailable
 from mesh.feed import Deliver, Feed
 
 log = structlog.get_logger()
+
+DELIVERY = metrics.histogram(
+    "messenger_delivery_latency",
+    "From the sender's mailbox to the socket, for new messages that are pushed.",
+    bounds=metrics.LONG_SECONDS,
+    unit="s",
+).labels()
+BUS_LAG = metrics.histogram(
+    "messenger_bus_lag",
+    "From publishing on the bus to hearing it here; differs from the truth by the clocks' difference.",
+    bounds=metrics.SECONDS,
+    unit="s",
+).labels()
 
 MAX_HELD = 10_000
 """Live events that may wait for a device's catch-up; those beyond it are found missing by their numbers."""
@@ -188,8 +204,10 @@ class Hub:
         event = (
             self._backlog.ephemeral(pushed) if isinstance(pushed, bytes) else self._backlog.written(pushed)
         )
-        for follower in tuple(followers):
-            follower.push(event)
+        with tracing.span("push", SpanKind.CONSUMER, parent=event.traceparent, **{"user.id": user_id}):
+            for follower in tuple(followers):
+                follower.push(event)
+        _measure(event)
 
     def _resync(self, users: Iterable[str]) -> None:
         """Brings the devices of users up from their places, as if they had just connected."""
@@ -216,6 +234,14 @@ class Hub:
             log.warning("a device could not be brought up", user_id=follower.user_id, cause=error.detail)
         finally:
             follower.release(position)
+
+
+def _measure(event: Pushed) -> None:
+    now = time.time()
+    if event.place is not None:
+        BUS_LAG.record(max(now - event.place.ms / 1000, 0.0))
+    if event.accepted_at:
+        DELIVERY.record(max(now - event.accepted_at, 0.0))
 
 
 def _start(cursor: EventId | None, caught: Caught) -> Start:

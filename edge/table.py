@@ -106,13 +106,13 @@ class Notifications:
         name, convert = self._by_type[message.DESCRIPTOR.full_name]
         return {"jsonrpc": "2.0", "method": name, "params": convert(message)}
 
-    def write_entry(self, payload: bytes, event_id: str) -> dict[str, Any]:
+    def write_entry(self, envelope: notifications_pb2.Notification, event_id: str) -> dict[str, Any]:
         """The notification object for an entry of the bus, with its number."""
-        return self.write_body(_body_of(payload), event_id)
+        return self.write_body(_body_of(envelope), event_id)
 
     def write_ephemeral(self, payload: bytes) -> dict[str, Any]:
         """The notification object for what is pushed and not kept."""
-        return self.write(_body_of(payload))
+        return self.write(_body_of(notifications_pb2.Notification.FromString(payload)))
 
     def write_body(self, body: Message, event_id: str) -> dict[str, Any]:
         """The notification object for a kept event under this id."""
@@ -121,8 +121,7 @@ class Notifications:
         return notification
 
 
-def _body_of(payload: bytes) -> Message:
-    envelope = notifications_pb2.Notification.FromString(payload)
+def _body_of(envelope: notifications_pb2.Notification) -> Message:
     which = envelope.WhichOneof("body")
     if which is None:
         raise ValueError("the event's kind is not known to this edge")

@@ -18,6 +18,7 @@ from edge.local import local_methods
 from edge.openrpc import document
 from edge.settings import Settings
 from edge.ws import Gateway
+from mesh import metrics
 from mesh.assertion import Signer
 from mesh.bus import Bus
 from mesh.channel import nobody
@@ -84,6 +85,10 @@ async def wire(settings: Settings, app: App) -> None:
     )
     server = HttpServer(api.app(), settings.http_listen, grace=settings.drain_seconds)
 
+    metrics.watch("messenger_edge_connections", "Open WebSockets.", lambda: len(gateway))
+    metrics.watch(
+        "messenger_edge_followers", "Devices that hear events, on every transport.", lambda: len(hub)
+    )
     app.check("redis", bus.ping)
     app.check("aggregator", aggregator.ready)
     app.background(hub.run(), "push feed")

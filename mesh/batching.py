@@ -9,11 +9,17 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-from mesh import call
+from opentelemetry.trace import SpanKind
+
+from mesh import call, metrics, tracing
 from mesh.errors import DeadlineExceeded, ResourceExhausted
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+SIZE = metrics.histogram(
+    "messenger_batch_size", "Items that went together.", ("batch",), bounds=metrics.SIZES
+)
 
 Flush = Callable[[Sequence[T]], Awaitable[Sequence[R | Exception]]]
 
@@ -27,19 +33,28 @@ class Batcher(Generic[T, R]):
 
     Args:
         flush: does the work of a batch.
+        name: in traces and metrics.
         max_items: items a flush, at most.
         max_pending: items that may wait; beyond it `submit` raises ResourceExhausted.
         concurrency: flushes that may be in flight at once; 1 keeps the order of effects.
     """
 
     def __init__(
-        self, flush: Flush[T, R], *, max_items: int = 256, max_pending: int = 10_000, concurrency: int = 1
+        self,
+        flush: Flush[T, R],
+        *,
+        name: str = "other",
+        max_items: int = 256,
+        max_pending: int = 10_000,
+        concurrency: int = 1,
     ) -> None:
         self._flush = flush
+        self._name = name
+        self._size = SIZE.labels(name)
         self._max_items = max_items
         self._max_pending = max_pending
         self._concurrency = concurrency
-        self._pending: list[tuple[T, float, asyncio.Future[R]]] = []
+        self._pending: list[tuple[T, call.Call, asyncio.Future[R]]] = []
         self._flushing: set[asyncio.Task[None]] = set()
 
     async def submit(self, item: T) -> R:
@@ -55,7 +70,7 @@ class Batcher(Generic[T, R]):
                 "Too much is waiting to be written.", reason="OVERLOADED", retry_after_ms=200
             )
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        self._pending.append((item, call.current().deadline, future))
+        self._pending.append((item, call.current(), future))
         if len(self._flushing) < self._concurrency:
             self._start()
         left = call.time_left()
@@ -78,18 +93,23 @@ class Batcher(Generic[T, R]):
             assert current is not None  # noqa: S101  # we are a task
             self._flushing.discard(current)
 
-    def _take(self) -> list[tuple[T, float, asyncio.Future[R]]]:
+    def _take(self) -> list[tuple[T, call.Call, asyncio.Future[R]]]:
         batch, self._pending = self._pending[: self._max_items], self._pending[self._max_items :]
         return batch
 
-    async def _settle(self, batch: list[tuple[T, float, asyncio.Future[R]]]) -> None:
+    async def _settle(self, batch: list[tuple[T, call.Call, asyncio.Future[R]]]) -> None:
         live = [entry for entry in batch if not entry[2].done()]
         if not live:
             return
-        call.enter(call.Call(deadline=max(deadline for _, deadline, _ in live)))
+        self._size.record(len(live))
         futures = [future for _, _, future in live]
         try:
-            settled = list(zip(futures, await self._flush([item for item, _, _ in live]), strict=True))
+            with tracing.batch(
+                f"batch {self._name}", SpanKind.INTERNAL, [c.traceparent for _, c, _ in live]
+            ) as span:
+                deadline = max(one.deadline for _, one, _ in live)
+                call.enter(call.Call(deadline=deadline, traceparent=span.traceparent))
+                settled = list(zip(futures, await self._flush([item for item, _, _ in live]), strict=True))
         except Exception as error:  # whatever it is, it is every submitter's to handle
             settled = [(future, error) for future in futures]
         for future, result in settled:

@@ -14,8 +14,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import redis.asyncio
+from opentelemetry.trace import SpanKind
 from redis.exceptions import NoScriptError, RedisError
 
+from mesh import tracing
 from mesh.errors import InvalidArgument, MessengerError, Unavailable
 from mesh.mailbox.buckets import BucketMap
 
@@ -199,7 +201,8 @@ class Bus:
                 for index in indexes:
                     outcomes[index] = error
 
-        await asyncio.gather(*(flush(node, indexes) for node, indexes in by_node.items()))
+        with tracing.span("publish bus", SpanKind.PRODUCER):
+            await asyncio.gather(*(flush(node, indexes) for node, indexes in by_node.items()))
         return outcomes
 
     async def _publish_on(self, node: "redis.asyncio.Redis", events: list[tuple[str, bytes]]) -> None:

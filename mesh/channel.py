@@ -7,13 +7,15 @@ certificates both sides prove their names; exchanged ones count from the next ca
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
+from opentelemetry.trace import SpanKind
 
-from mesh import call
-from mesh.errors import DeadlineExceeded, from_rpc
+from mesh import call, metrics, tracing
+from mesh.errors import DeadlineExceeded, MessengerError, from_rpc
 from mesh.tls import Tls, channel_credentials
 
 MARGIN = 0.01
@@ -54,6 +56,14 @@ OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 2_000),
     # Without it every channel of a process shares one connection an address, also across event loops.
     ("grpc.use_local_subchannel_pool", 1),
+)
+
+CALLED = metrics.histogram(
+    "messenger_rpc_client_duration",
+    "Calls to other processes, with their retries.",
+    ("method", "code"),
+    bounds=metrics.SECONDS,
+    unit="s",
 )
 
 UnaryCall = Callable[..., Awaitable[Any]]
@@ -140,15 +150,28 @@ class Channel:
 
         bound, multicallable = self._channel, bind(self._channel)
 
+        name = method.removeprefix("/")
+        ok = CALLED.labels(name, "OK")
+
         async def invoke(request: object, *, timeout: float | None = None) -> object:
+            started = time.perf_counter()
+            try:
+                with tracing.span(name, SpanKind.CLIENT):
+                    response = await run(request, self._cap if timeout is None else timeout)
+            except MessengerError as error:
+                CALLED.labels(name, error.code.name).record(time.perf_counter() - started)
+                raise
+            ok.record(time.perf_counter() - started)
+            return response
+
+        async def run(request: object, cap: float) -> object:
             nonlocal bound, multicallable
-            current = call.current()
-            seconds = min(self._cap if timeout is None else timeout, call.time_left() - MARGIN)
+            seconds = min(cap, call.time_left() - MARGIN)
             if seconds <= 0:
                 raise DeadlineExceeded("There is no time left for another call.")
             if (channel := self._current()) is not bound:
                 bound, multicallable = channel, bind(channel)
-            metadata = _outgoing(current, self._assertion())
+            metadata = _outgoing(call.current(), self._assertion())
             try:
                 return await multicallable(request, timeout=seconds, metadata=metadata)
             except grpc.aio.AioRpcError as error:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import structlog
 import uvloop
 
-from mesh import call, logs
+from mesh import call, logs, metrics, tracing
 from mesh.assertion import Verifier
 from mesh.channel import Channel, nobody
 from mesh.server import Security, Server
@@ -54,6 +54,7 @@ class App:
         self._tasks: dict[asyncio.Task[None], str] = {}
         self._stopping = asyncio.Event()
         self._failed = False
+        metrics.watch("messenger_ready", "1 while every readiness check answers.", lambda: float(self.ready))
 
     @property
     def address(self) -> str:
@@ -194,4 +195,10 @@ def run(name: str, settings: type[S], wire: Wire[S]) -> None:
     async def main() -> int:
         return await App(name, values).main(wire)
 
-    raise SystemExit(uvloop.run(main()))
+    collector = tracing.to_collector(values.otel_exporter_otlp_endpoint)
+    with (
+        metrics.served(name, values.metrics_listen),
+        tracing.exported(name, collector, values.trace_sample_ratio),
+    ):
+        status = uvloop.run(main())
+    raise SystemExit(status)

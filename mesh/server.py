@@ -18,8 +18,9 @@ from google.protobuf.descriptor_pool import Default
 from google.protobuf.message import Message
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+from opentelemetry.trace import SpanKind
 
-from mesh import call
+from mesh import call, metrics, tracing
 from mesh.access import callers_of
 from mesh.assertion import Verifier
 from mesh.errors import (
@@ -47,6 +48,14 @@ OPTIONS = (
 
 LIVENESS = "liveness"
 """Name under which health says SERVING for as long as the loop turns, ready or not."""
+
+SERVED = metrics.histogram(
+    "messenger_rpc_server_duration",
+    "Calls that were answered here.",
+    ("method", "code"),
+    bounds=metrics.SECONDS,
+    unit="s",
+)
 
 LEAST_BUDGET = 0.002
 """Seconds; a call that arrives with less left is refused at the door."""
@@ -157,28 +166,41 @@ class _Guarded:
 
 
 def _guard(descriptor: MethodDescriptor, behavior: Handler, security: Security) -> Handler:
-    method = f"/{descriptor.containing_service.full_name}/{descriptor.name}"
+    name = f"{descriptor.containing_service.full_name}/{descriptor.name}"
     callers = callers_of(descriptor, security.extra_callers)
     owned = OWNER_FIELD in descriptor.input_type.fields_by_name
     verifier = security.verifier
+    ok = SERVED.labels(name, "OK")
 
     async def guarded(request: Message, context: grpc.aio.ServicerContext) -> Any:  # any message
+        started = time.perf_counter()
+        try:
+            response = await run(request, context)
+        except MessengerError as error:
+            SERVED.labels(name, error.code.name).record(time.perf_counter() - started)
+            await _refuse(context, error)
+        else:
+            ok.record(time.perf_counter() - started)
+            return response
+
+    async def run(request: Message, context: grpc.aio.ServicerContext) -> Any:
         try:
             if security.tls is not None:
-                _admit(context, callers, method)
+                _admit(context, callers, f"/{name}")
             current = _incoming(context, verifier)
             call.enter(current)
-            check(request)
-            if owned:
-                verifier.require(getattr(request, OWNER_FIELD), current.user_id)
-            return await behavior(request, context)
-        except MessengerError as error:
-            await _refuse(context, error)
+            with tracing.span(name, SpanKind.SERVER):
+                check(request)
+                if owned:
+                    verifier.require(getattr(request, OWNER_FIELD), current.user_id)
+                return await behavior(request, context)
+        except MessengerError:
+            raise
         except TimeoutError:
-            await _refuse(context, DeadlineExceeded("The call ran out of time."))
+            raise DeadlineExceeded("The call ran out of time.") from None
         except Exception:
-            log.exception("handler failed", method=method, trace_id=call.trace_id(call.current().traceparent))
-            await _refuse(context, Internal("Something went wrong here."))
+            log.exception("handler failed", method=name)
+            raise Internal("Something went wrong here.") from None
 
     return guarded
 

@@ -33,6 +33,17 @@ class CommonSettings(BaseSettings):
     drain_seconds: float = Field(
         default=10.0, gt=0, description="How long a stopping process may finish what it has begun."
     )
+    metrics_listen: str = Field(
+        default="", pattern="^$|:[0-9]+$", description="host:port of /metrics for Prometheus; empty for none."
+    )
+    otel_exporter_otlp_endpoint: str = Field(
+        default="",
+        pattern="^$|^https?://",
+        description="Where traces go by OTLP/gRPC, http://host:port; empty: nothing is traced.",
+    )
+    trace_sample_ratio: float = Field(
+        default=0.01, ge=0, le=1, description="Share of clients' calls that are traced."
+    )
     tls_ca: Path | None = Field(
         default=None,
         description="PEM file of the mesh's CA; with TLS_CERT and TLS_KEY all gRPC is mutual TLS.",

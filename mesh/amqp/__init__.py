@@ -2,6 +2,7 @@
 
 from mesh.amqp.consumer import Consumer, Handler, retry_of
 from mesh.amqp.delivery import DONE, Delivery, Done, Outcome, Park, Received, Retry
+from mesh.amqp.depths import watch_depths
 from mesh.amqp.publisher import Publisher
 from mesh.amqp.topology import CHECKED, LATE, MESSAGES, PARKED, PAUSE, RETRY, Topology
 
@@ -24,4 +25,5 @@ __all__ = [
     "Retry",
     "Topology",
     "retry_of",
+    "watch_depths",
 ]

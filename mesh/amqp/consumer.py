@@ -6,15 +6,16 @@ Nothing is acknowledged before its events had their effect or stand safely furth
 import asyncio
 import contextlib
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 import structlog
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
+from opentelemetry.trace import SpanKind
 
-from mesh import call
+from mesh import call, metrics, tracing
 from mesh.amqp.delivery import (
     Delivery,
     Outcome,
@@ -29,6 +30,7 @@ from mesh.amqp.delivery import (
 from mesh.amqp.link import Link, translated
 from mesh.amqp.publisher import Publisher
 from mesh.amqp.topology import PARKED, Topology
+from mesh.batching import SIZE
 from mesh.errors import DeadlineExceeded, Internal, MessengerError, Unavailable
 from messenger.events.v1.queue_pb2 import Event
 
@@ -39,6 +41,17 @@ Handler = Callable[[Sequence[Received]], Awaitable[Sequence[Outcome]]]
 
 An exception is a retry of every event that it was called with; a MessengerError's detail becomes the cause.
 """
+
+AGE = metrics.histogram(
+    "messenger_queue_age",
+    "Age of events, since their mailbox took them, when a handler gets them.",
+    ("queue",),
+    bounds=metrics.LONG_SECONDS,
+    unit="s",
+)
+OUTCOMES = metrics.counter(
+    "messenger_queue_events", "Events that a handler has answered.", ("queue", "outcome")
+)
 
 REQUEUE_PAUSE = 1.0
 """Seconds before a delivery goes back to the queue because the ladder could not take its events."""
@@ -89,6 +102,8 @@ class Consumer:
     ) -> None:
         self._topology = topology
         self._name = topology.name(queue)
+        self._size = SIZE.labels(f"process {self._name}")
+        self._age = AGE.labels(self._name)
         self._handler = handler
         self._publisher = publisher
         self._prefetch = prefetch
@@ -173,7 +188,10 @@ class Consumer:
     async def _work(self) -> None:
         while batch := await self._gather():
             received = [Received(event=event, delivery=one.delivery) for one in batch for event in one.events]
-            outcomes = iter(await self._handle(received))
+            answered = await self._handle(received)
+            for outcome, number in Counter(type(one).__name__.lower() for one in answered).items():
+                OUTCOMES.labels(self._name, outcome).add(number)
+            outcomes = iter(answered)
             await asyncio.gather(
                 *(self._settle(one, list(islice(outcomes, len(one.events)))) for one in batch)
             )
@@ -214,14 +232,25 @@ class Consumer:
     async def _call(self, received: Sequence[Received]) -> Sequence[Outcome]:
         if not received:
             return []
-        deadline = time.monotonic() + self._handler_timeout
-        traceparent = received[0].delivery.traceparent or call.new_traceparent()
-        with call.within(call.Call(deadline=deadline, traceparent=traceparent)):
-            async with asyncio.timeout(self._handler_timeout):
-                outcomes = await self._handler(received)
+        self._measure(received)
+        traceparents = [one.event.traceparent for one in received]
+        with tracing.batch(f"process {self._name}", SpanKind.CONSUMER, traceparents) as span:
+            for one, traceparent in zip(received, span.traceparents, strict=True):
+                one.event.traceparent = traceparent
+            deadline = time.monotonic() + self._handler_timeout
+            with call.within(call.Call(deadline=deadline, traceparent=span.traceparent)):
+                async with asyncio.timeout(self._handler_timeout):
+                    outcomes = await self._handler(received)
         if len(outcomes) != len(received):
             raise ValueError(f"the handler answered {len(outcomes)} outcomes for {len(received)} events")
         return outcomes
+
+    def _measure(self, received: Sequence[Received]) -> None:
+        self._size.record(len(received))
+        now = time.time()
+        for one in received:
+            accepted = one.event.accepted_at
+            self._age.record(max(now - accepted.seconds - accepted.nanos / 1e9, 0.0))
 
     async def _settle(self, arrived: _Arrived, outcomes: Sequence[Outcome]) -> None:
         try:

@@ -88,9 +88,12 @@ class UnreadableError(ValueError):
     """A body that this version of the code cannot read."""
 
 
-def encode(events: Sequence[Event]) -> bytes:
-    """The body that carries `events`."""
-    return EventBatch(version=VERSION, events=events).SerializeToString()
+def encode(events: Sequence[Event], traceparents: Sequence[str] = ()) -> bytes:
+    """The body that carries `events`, under these trace contexts where they are given."""
+    batch = EventBatch(version=VERSION, events=events)
+    for event, traceparent in zip(batch.events, traceparents, strict=False):
+        event.traceparent = traceparent
+    return batch.SerializeToString()
 
 
 def decode(body: bytes) -> list[Event]:

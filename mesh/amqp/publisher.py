@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import Sequence
 
 from aio_pika import DeliveryMode, Message
+from opentelemetry.trace import SpanKind
 
-from mesh import call
+from mesh import call, tracing
 from mesh.amqp.delivery import TRACE, Headers, encode
 from mesh.amqp.link import Link, translated
 from mesh.amqp.topology import Topology
+from mesh.batching import SIZE
 from messenger.events.v1.queue_pb2 import Event
 
 TIMEOUT = 5.0
@@ -30,6 +32,7 @@ class Publisher:
     def __init__(self, url: str, topology: Topology, *, name: str = "publisher") -> None:
         self._topology = topology
         self._link = Link(url, topology, name=name)
+        self._size = SIZE.labels("publish")
 
     async def __aenter__(self) -> "Publisher":
         await self._link.__aenter__()
@@ -61,14 +64,34 @@ class Publisher:
         Args:
             exchange: MESSAGES, CHECKED, RETRY or PARKED; the topology's prefix is added.
             routing_key: a rung for RETRY, "" for the others.
-            events: at least one.
-            headers: `attempt`, `cause`, `traceparent`; the current call's trace context by default.
+            events: at least one; those without a trace context get the current call's.
+            headers: `attempt`, `cause`; `traceparent` is added, the first traced event's.
             timeout: seconds; less where the current call has less left.
 
         Raises:
             Unavailable: no broker, no confirm in time, refused because a queue is full, or no queue is bound.
         """
-        await self.publish_body(exchange, routing_key, encode(events), headers, timeout=timeout)
+        self._size.record(len(events))
+        name = self._topology.name(exchange)
+        ours = call.current().traceparent
+        traceparents = [event.traceparent or ours for event in events]
+        with tracing.batch(f"publish {name}", SpanKind.PRODUCER, traceparents) as span:
+            headers = {**(headers or {}), TRACE: span.traceparent}
+            await self.publish_body(
+                exchange, routing_key, encode(events, span.traceparents), headers, timeout=timeout
+            )
+
+    async def look(self, queue: str, *, timeout: float = TIMEOUT) -> tuple[int, int]:
+        """How many bodies wait in a queue and how many consumers it has.
+
+        Raises:
+            Unavailable: no broker, or no answer in time.
+        """
+        channel = self._link.channel()
+        with translated():
+            async with asyncio.timeout(timeout):
+                found = (await channel.declare_queue(queue, passive=True)).declaration_result
+        return found.message_count or 0, found.consumer_count or 0
 
     async def publish_body(
         self,
@@ -80,10 +103,9 @@ class Publisher:
         timeout: float = TIMEOUT,
     ) -> None:
         """Publishes a body as it is: `publish` for those that cannot be read."""
-        trace = call.current().traceparent
         message = Message(
             body,
-            headers={TRACE: trace, **(headers or {})} if trace else dict(headers or {}),
+            headers=dict(headers or {}),
             content_type="application/x-protobuf",
             delivery_mode=DeliveryMode.PERSISTENT,
         )

@@ -14,12 +14,14 @@ from inspect import isawaitable
 from typing import Any, Literal, TypeVar
 
 import pymongo
+from opentelemetry.trace import SpanKind
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import BulkWriteError, ConnectionFailure, DuplicateKeyError, PyMongoError
 from pymongo.monitoring import CommandListener, ConnectionPoolListener
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
+from mesh import tracing
 from mesh.errors import DeadlineExceeded, Internal, MessengerError, Unavailable
 from mesh.mailbox.documents import BLOCKS, CHATS, MESSAGES, Document
 
@@ -89,7 +91,7 @@ class Shard:
         left = min(longest_s, self._time_left())
         if left <= 0:
             raise _out_of_time()
-        with self._translated(), pymongo.timeout(left):
+        with tracing.span("mongodb", SpanKind.CLIENT), self._translated(), pymongo.timeout(left):
             slots = self._scans if scan else self._slots
             async with asyncio.timeout(left):
                 await slots.acquire()

@@ -222,6 +222,7 @@ class OutboxEntry:
     Args:
         message: as it was sent (MESSAGE), or as the change left it (CHANGED).
         for_all: the deletion is one from both copies.
+        traceparent: W3C trace context of the call that caused it; not stored, so that the relay's have none.
     """
 
     ref: OutboxRef
@@ -230,6 +231,7 @@ class OutboxEntry:
     item_id: str
     message: StoredMessage | None = None
     for_all: bool = False
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

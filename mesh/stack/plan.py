@@ -29,6 +29,8 @@ SERVICE_PORTS = {"dbapi": 50, "antispam": 51, "dbstore": 52, "aggregator": 53}
 REPLICA_STRIDE = 20
 EDGE_PORT = 60  # gRPC health, WebSocket, HTTP; and EDGE_STRIDE more an edge
 EDGE_STRIDE = 3
+EDGE_METRICS_PORT = 66  # and one more an edge
+METRICS_STEP = 4  # from a service's port to its metrics'
 
 USER = "messenger"
 """The services' user on every server."""
@@ -341,9 +343,10 @@ def _service(
         name=name if replica == 0 else f"{name}-{replica + 1}",
         stage=Stage.SERVICES,
         command=(binaries.python, "-m", name),
-        ports=(port,),
+        ports=(port, port + METRICS_STEP),
         check=ready.GrpcServing(target=address, service=name, authority=authority(settings)),
-        env={"LISTEN": address} | _share(settings, full, name),
+        env={"LISTEN": address, "METRICS_LISTEN": f"{LOOPBACK}:{port + METRICS_STEP}"}
+        | _share(settings, full, name),
     )
 
 
@@ -360,17 +363,19 @@ def _edge(settings: StackSettings, binaries: Binaries, full: Mapping[str, str], 
     grpc, websocket, http = (
         settings.stack_port_base + EDGE_PORT + number * EDGE_STRIDE + n for n in range(EDGE_STRIDE)
     )
+    metrics = settings.stack_port_base + EDGE_METRICS_PORT + number
     return Program(
         name=f"edge-{number + 1}",
         stage=Stage.SERVICES,
         command=(binaries.python, "-m", "edge"),
-        ports=(grpc, websocket, http),
+        ports=(grpc, websocket, http, metrics),
         check=ready.HttpOk(port=http, path="/readyz"),
         env={
             "LISTEN": f"{LOOPBACK}:{grpc}",
             "WS_LISTEN": f"{LOOPBACK}:{websocket}",
             "HTTP_LISTEN": f"{LOOPBACK}:{http}",
             "DEV_SIGN_IN": "true",
+            "METRICS_LISTEN": f"{LOOPBACK}:{metrics}",
             "ASSERTION_SIGNING_KEY": str(assertion_keys(settings)[0]),
             **_share(settings, full, "edge"),
         },

@@ -8,6 +8,7 @@ import aio_pika
 import pytest
 from structlog.testing import capture_logs
 
+from mesh import call
 from mesh.amqp import (
     CHECKED,
     DONE,
@@ -33,12 +34,12 @@ async def test_events_arrive_in_order(amqp_url: str, topology: Topology, publish
     """Bodies that were published one after the other are handled in that order, with their trace."""
     seen = Recorder()
     async with Consumer(amqp_url, topology, CHECKED, seen, publisher):
+        trace = call.new_traceparent()
         for n in range(50):
-            await publisher.publish(
-                CHECKED, "", [event(f"{n}a"), event(f"{n}b")], {"traceparent": f"trace-{n}"}
-            )
+            with call.within(call.Call(traceparent=trace if n == 0 else "")):
+                await publisher.publish(CHECKED, "", [event(f"{n}a"), event(f"{n}b")])
         first = await seen.next()
-        assert first.delivery.traceparent == "trace-0"
+        assert first.delivery.traceparent == first.event.traceparent == trace
         assert await seen.names(99) == ["0b", *(f"{n}{half}" for n in range(1, 50) for half in "ab")]
 
 

@@ -66,7 +66,7 @@ def test_kept_notifications_have_ids_and_the_others_none() -> None:
     written = Notifications()
     read = notifications_pb2.ReceiptRead(chat_id="c", user_id="u", up_to="m")
     entry = notifications_pb2.Notification(receipt_read=read)
-    assert written.write_entry(entry.SerializeToString(), "1-2-3") == {
+    assert written.write_entry(entry, "1-2-3") == {
         "jsonrpc": "2.0", "method": "receipt.read",
         "params": {"event_id": "1-2-3", "chat_id": "c", "user_id": "u", "up_to": "m"},
     }  # fmt: skip
@@ -78,4 +78,4 @@ def test_kept_notifications_have_ids_and_the_others_none() -> None:
 def test_an_entry_of_no_known_kind() -> None:
     """An entry that this edge does not know is refused, not written half."""
     with pytest.raises(ValueError, match="not known"):
-        Notifications().write_entry(b"", "1-2-3")
+        Notifications().write_entry(notifications_pb2.Notification(), "1-2-3")
