@@ -1,6 +1,6 @@
 # Thin: what happens is in deploy/local/setup.sh (set-up) and in `python -m mesh` (the stack).
 .DEFAULT_GOAL := help
-.PHONY: help run up down status logs test fuzz check bench proto clean screenshots setup servers browser faults
+.PHONY: help run up down status logs test fuzz check bench proto clean screenshots setup servers browser faults metrics
 
 SETUP := deploy/local/setup.sh
 VENV := .venv/bin
@@ -30,7 +30,7 @@ status: .venv/.ready ## Show every program; exit status says whether all are rea
 logs: .venv/.ready ## The end of all logs; make logs PROGRAM=edge-1 for one
 	@$(MESH) logs $(PROGRAM)
 
-test: setup browser ## Set up and run the tests on servers of their own; make test ARGS="-k mailbox" for some
+test: setup browser metrics ## Set up and run the tests on servers of their own; make test ARGS="-k mailbox" for some
 	@$(VENV)/pytest $(ARGS)
 
 # Other input each round; what a round finds stays in .hypothesis/ for the next test run.
@@ -38,7 +38,7 @@ fuzz: setup ## Feed the parsers hostile input for MINUTES (10); make fuzz MINUTE
 	@end=$$(($$(date +%s) + 60 * $(or $(MINUTES),10))); \
 	while [ $$(date +%s) -lt $$end ]; do $(VENV)/pytest -q tests/fuzz --hypothesis-profile=fuzz || exit 1; done
 
-check: setup browser ## What CI runs: format, lint, types, import law, protos, tests
+check: setup browser metrics ## What CI runs: format, lint, types, import law, protos, tests
 	$(VENV)/ruff format --check .
 	$(VENV)/ruff check .
 	$(VENV)/mypy
@@ -68,6 +68,9 @@ servers:
 
 browser:
 	@$(SETUP) browser
+
+metrics:
+	@$(SETUP) metrics
 
 .venv/.ready: requirements.lock pyproject.toml
 	@$(SETUP) venv

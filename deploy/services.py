@@ -27,6 +27,7 @@ ON_CLUSTER: Mapping[str, str] = {
     "listen": f"0.0.0.0:{GRPC_PORT}",
     "ws_listen": "0.0.0.0:9001",
     "http_listen": "0.0.0.0:9002",
+    "metrics_listen": "0.0.0.0:9003",
     "aggregator_address": f"dns:///aggregator:{GRPC_PORT}",
     "dbapi_address": f"dns:///dbapi:{GRPC_PORT}",
 }

@@ -3,6 +3,7 @@
 #
 #   setup.sh servers    system packages of the servers, where they are not pointed elsewhere
 #   setup.sh browser    Debian's Chromium, for the browser tests
+#   setup.sh metrics    Debian's Prometheus and promtool, for the tests of metrics and alerts
 #   setup.sh venv       .venv from requirements.lock, and this project in it
 #   setup.sh clean      removes all that can be made again; not the stack's data
 set -euo pipefail
@@ -47,6 +48,10 @@ browser() {
     have chromium || install_packages chromium
 }
 
+metrics() {
+    have prometheus || install_packages prometheus
+}
+
 venv() {
     local python=${PYTHON:-python3}
     if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
@@ -73,6 +78,6 @@ clean() {
 }
 
 case ${1:-} in
-servers | browser | venv | clean) "$1" ;;
-*) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 2 ;;
+servers | browser | metrics | venv | clean) "$1" ;;
+*) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac
