@@ -147,3 +147,8 @@ class Relay:
 
     async def _lease(self, shard: int, length: timedelta) -> bool:
         return await self._outbox.lease(shard, "relay", self._name, length)
+
+
+def _age(entries: Sequence[OutboxEntry]) -> float:
+    oldest = min((entry.at for entry in entries), default=None)
+    return (datetime.now(UTC) - oldest).total_seconds() if oldest else 0.0
