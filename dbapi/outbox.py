@@ -126,10 +126,10 @@ class Relay:
     async def _visit(self, shard: int) -> None:
         try:
             # A look costs little and a lease is a write: only who finds something asks for it.
-            oldest = await self._outbox.due(shard, self._after, 1)
-            AGE.labels(str(shard)).set((datetime.now(UTC) - oldest[0].at).total_seconds() if oldest else 0)
+            entries = await self._outbox.due(shard, self._after, 1)
+            AGE.labels(str(shard)).set(_age(entries))
             # Without a broker there is nothing to do but to say how long that lasts.
-            if oldest and self._publisher.is_ready and await self._lease(shard, LEASE):
+            if entries and self._publisher.is_ready and await self._lease(shard, LEASE):
                 await self._empty(shard)
                 await self._lease(shard, timedelta(0))
         except MessengerError as error:
