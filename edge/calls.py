@@ -5,6 +5,7 @@ Knows no transport: ws and http hand in text and a Caller, and get text back.
 
 import asyncio
 import contextlib
+import secrets
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -196,6 +197,7 @@ class Calls:
 
     async def _perform(self, method: Method, params: bytes, caller: Caller) -> Message:
         local = self._local.get(method.name)
+        request: Any
         if local is not None:
             request = method.reader.read(params)
             check(request)
@@ -206,6 +208,8 @@ class Calls:
         try:
             request = method.reader.read(params)
             check(request)
+            if method.takes_request_id and not request.request_id:
+                request.request_id = secrets.token_hex(16)  # the same for every retry further in
             lane = getattr(request, method.ordered_by) if method.ordered_by else ""
             async with caller.lanes.enter(lane):
                 await self._admission.pay(user_id, method)

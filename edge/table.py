@@ -27,6 +27,7 @@ class Method:
         service: full name of the gRPC service.
         deadline: seconds for the whole call.
         criticality, cost, idempotent, ordered_by: as the proto's option says.
+        takes_request_id: the request has a `request_id`, which the edge makes where the client gave none.
         reader: params to request.
         write: response message to JSON value.
         descriptor: of the gRPC method, for documents.
@@ -41,6 +42,7 @@ class Method:
     cost: int
     idempotent: bool
     ordered_by: str
+    takes_request_id: bool
     reader: Reader
     write: Convert
     descriptor: MethodDescriptor
@@ -83,6 +85,7 @@ def _method(descriptor: MethodDescriptor) -> Method:
         cost=option.cost,
         idempotent=option.idempotent,
         ordered_by=option.ordered_by,
+        takes_request_id="request_id" in descriptor.input_type.fields_by_name,
         reader=Reader(descriptor.input_type),
         write=writer(descriptor.output_type),
         descriptor=descriptor,

@@ -166,3 +166,21 @@ async def test_unexpected_failure_says_nothing_of_the_inside() -> None:
     error = (await World(broken).call("chats.list"))["error"]
     assert error["code"] == -32603
     assert "hunter2" not in str(error)
+
+
+async def test_mutation_gets_a_request_id() -> None:
+    """A mutation carries a request id of its own, or the client's where it brought one."""
+    seen: list[str] = []
+
+    async def keep(request: aggregator_pb2.OpenChatRequest) -> Message:
+        seen.append(request.request_id)
+        return aggregator_pb2.OpenChatResponse()
+
+    world = World(keep)
+    await world.call("chats.open", peer_id="bob")
+    await world.call("chats.open", peer_id="bob")
+    await world.call("chats.open", peer_id="bob", request_id="mine")
+    first, second, third = seen
+    assert first
+    assert first != second
+    assert third == "mine"
