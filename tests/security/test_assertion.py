@@ -21,7 +21,7 @@ from mesh.errors import MessengerError, PermissionDenied, Unauthenticated
 from mesh.mailbox.memory import MemoryMailbox
 from mesh.stack.ca import make_assertion_keys
 from messenger.dbapi.v1 import dbapi_pb2, dbapi_pb2_grpc
-from tests.security.test_access import MAILBOX, Announcer
+from tests.security.test_allow_lists import MAILBOX, Announcer
 
 CHAT = str(uuid.uuid4())
 
