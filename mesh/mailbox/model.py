@@ -1,6 +1,6 @@
 """What a mailbox takes, holds and gives. Times are UTC, cut to milliseconds; "" is an absent id or text."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
@@ -73,7 +73,6 @@ class StoredChat:
     """One chat, as it stands in the owner's mailbox.
 
     Args:
-        version: grows with every change that the owner can see. It is no part of what two chats are compared by.
         seq: length of the log.
         incoming: how many of its messages the peer sent.
         top: the greatest message_id in it.
@@ -92,7 +91,6 @@ class StoredChat:
     chat_id: str
     peer_id: str
     item_id: str = ""
-    version: int = field(default=0, compare=False)
     seq: int = 0
     incoming: int = 0
     top: str = ""
@@ -127,7 +125,7 @@ class Appended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moved:
-    """A chat after a pointer was asked to move; `moved` is False where that changed nothing."""
+    """A chat after a pointer was asked to move; `moved` is False where it was there or beyond already."""
 
     chat: StoredChat
     moved: bool
