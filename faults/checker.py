@@ -308,8 +308,8 @@ class _State:
 
     def _take_chat(self, chat: Record) -> None:
         held = self.chats.setdefault(chat["chat_id"], {})
-        place = (chat.get("read_up_to", ""), chat.get("seq", 0))
-        if place >= (held.get("read_up_to", ""), held.get("seq", 0)):
+        if chat.get("version", 0) >= held.get("version", 0):
+            held["version"] = chat.get("version", 0)
             held["unread"] = chat.get("unread", 0)
         held["seq"] = max(held.get("seq", 0), chat.get("seq", 0))
         for pointer in ("read_up_to", "peer_read_up_to", "peer_delivered_up_to"):

@@ -49,4 +49,5 @@ def chat_to_proto(chat: StoredChat) -> types_pb2.Chat:
         peer_delivered_up_to=chat.peer_delivered_up_to or None,
         blocked=chat.blocked or None,
         updated_at=to_timestamp(chat.activity or chat.touched_at),
+        version=chat.version or None,
     )

@@ -88,9 +88,8 @@ async def show(shard: Shard, block: Block, at: datetime, longest_s: float = LONG
 
 
 def _flagging(chats: Document, flag: str, there: bool, at: datetime) -> tuple[Document, Document]:
-    touched = (
-        {"$max": {"touched_at": at}} if flag == FLAGS["out"] else {}
-    )  # the peer's is not the owner's to see
+    # The peer's is not the owner's to see.
+    touched = {"$max": {"touched_at": at}, **documents.NEXT_VERSION} if flag == FLAGS["out"] else {}
     if there:
         return chats | {flag: {"$exists": False}}, {"$set": {flag: True}} | touched
     return chats | {flag: {"$exists": True}}, {"$unset": {flag: ""}} | touched

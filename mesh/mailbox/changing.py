@@ -136,7 +136,7 @@ class MongoChanger(Sharded):
         update = documents.fold_update([entry], message.changed_at or message.stored_at)
         went = message.deleted and message.sender_id != message.owner
         if went:
-            update["$inc"] = {"deletions": 1}
+            update["$inc"] = update["$inc"] | {"deletions": 1}
         query = {"_id": documents.chat_key(message.owner, message.chat_id)}
         try:
             chat = await update_chat(shard, query, update, upsert=True)

@@ -64,7 +64,8 @@ async def recount_gone(shard: Shard, chat: StoredChat) -> None:
             "read_up_to": chat.read_up_to or None,  # None finds the absent
             "read_incoming": chat.read_incoming or None,
         }
-        done = await shard.run(partial(shard.chats.update_one, guard, {"$set": {"gone": gone}}))
+        counted = {"$set": {"gone": gone}, **documents.NEXT_VERSION}
+        done = await shard.run(partial(shard.chats.update_one, guard, counted))
         if done.matched_count:
             return
         if not (found := await shard.run(lambda: shard.chats.find_one({"_id": key}))):

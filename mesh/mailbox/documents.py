@@ -34,7 +34,7 @@ _OPTIONAL = (
     "rejected", "unchecked", "changed_at",
 )  # fmt: skip
 _OPTIONAL_OF_CHAT = (
-    "activity", "changed_at", "read_up_to", "read_incoming", "read_seq", "deletions", "gone",
+    "version", "activity", "changed_at", "read_up_to", "read_incoming", "read_seq", "deletions", "gone",
     "peer_read_up_to", "delivered_up_to", "peer_delivered_up_to", "blocked", "blocked_by_peer",
 )  # fmt: skip
 # What `chats.last` leaves out, since the chat says it already.
@@ -147,7 +147,12 @@ def fold_update(entries: Sequence[LogEntry], at: datetime) -> Document:
     return {
         "$setOnInsert": new_chat(one.owner, one.chat_id, one.peer_id, one.item_id),
         "$max": head_fields(max((entry.head for entry in entries), key=lambda head: head.seq)) | forward,
+        **NEXT_VERSION,
     }
+
+
+# In every update of a chat that its owner can see: of two looks at it, it tells which is the later one.
+NEXT_VERSION: Document = {"$inc": {"version": 1}}
 
 
 def head_fields(head: Head) -> Document:

@@ -73,6 +73,7 @@ class MemoryState:
         ]
         chat = replace(
             chat,
+            version=chat.version + 1,
             blocked=(chat.owner, chat.peer_id) in self._blocks,
             blocked_by_peer=(chat.peer_id, chat.owner) in self._blocks,
             gone=sum(one.deleted and one.sender_id != chat.owner for one in unread),

@@ -76,7 +76,6 @@ class MemoryWriter(MemoryState):
         read = sum(one.sender_id != owner and one.message_id <= up_to for one in messages)
         if up_to < chat.read_up_to or (up_to, read) == (chat.read_up_to, chat.read_incoming):
             return Moved(chat=chat, moved=False)
-        moved = up_to > chat.read_up_to
         chat = self._keep(
             replace(
                 chat,
@@ -86,9 +85,8 @@ class MemoryWriter(MemoryState):
                 touched_at=max(chat.touched_at, self._now()),
             )
         )
-        if moved:
-            self._mark_pointer(read_ref(chat), chat)
-        return Moved(chat=chat, moved=moved)
+        self._mark_pointer(read_ref(chat), chat)
+        return Moved(chat=chat, moved=True)
 
     async def mark_delivered(self, owner: str, chat_id: str, up_to: str) -> Moved:
         """See `store.MailboxWriter`."""

@@ -1,6 +1,6 @@
 """What a mailbox takes, holds and gives. Times are UTC, cut to milliseconds; "" is an absent id or text."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -73,6 +73,7 @@ class StoredChat:
     """One chat, as it stands in the owner's mailbox.
 
     Args:
+        version: grows with every change that the owner can see; chats are not compared by it.
         seq: length of the log.
         incoming: how many of its messages the peer sent.
         top: the greatest message_id in it.
@@ -91,6 +92,7 @@ class StoredChat:
     chat_id: str
     peer_id: str
     item_id: str = ""
+    version: int = field(default=0, compare=False)
     seq: int = 0
     incoming: int = 0
     top: str = ""
@@ -125,7 +127,7 @@ class Appended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moved:
-    """A chat after a pointer was asked to move; `moved` is False where it was there or beyond already."""
+    """A chat after a pointer was asked to move; `moved` is False where that changed nothing."""
 
     chat: StoredChat
     moved: bool

@@ -102,11 +102,11 @@ class MailboxWriter(Protocol):
         ...
 
     async def mark_read(self, owner: str, chat_id: str, up_to: str) -> Moved:
-        """Moves the owner's read pointer, never back, and marks the outbox where it moved.
+        """Moves the owner's read pointer, never back, and marks the outbox where that changes anything.
 
-        Afterwards `chat.unread` counts exactly the incoming messages with a greater id than the pointer, and
-        those that came after the call; deleted ones do not count. NotFound where `up_to` is no message of
-        this copy of the chat.
+        At the same place, too: it counts as read what has come late, below the pointer. Afterwards
+        `chat.unread` counts exactly the incoming messages with a greater id than the pointer, and those that
+        came after the call; deleted ones do not count. NotFound where `up_to` is no message of this copy.
         """
         ...
 

@@ -89,7 +89,7 @@ class MongoWriter(Sharded):
                 return Moved(chat=chat, moved=False)
             gone = await count_gone(shard, chat, up_to, head.seq) if chat.deletions else 0
             if after := await self._set_pointer(chat, up_to, read, gone, head):
-                return Moved(chat=after, moved=up_to > chat.read_up_to)
+                return Moved(chat=after, moved=True)
         raise Unavailable("Too many mark this chat as read at once; try again.")
 
     async def mark_delivered(self, owner: str, chat_id: str, up_to: str) -> Moved:
@@ -120,6 +120,7 @@ class MongoWriter(Sharded):
             "$setOnInsert": documents.new_chat(owner, chat_id, peer_id, item_id) | documents.EMPTY_LOG,
             "$set": {"activity": now, "outbox_opened": {"at": now}},
             "$max": {"touched_at": now},
+            **documents.NEXT_VERSION,
         }
         query = {"_id": documents.chat_key(owner, chat_id), "activity": {"$exists": False}}
         try:
@@ -154,14 +155,17 @@ class MongoWriter(Sharded):
             "read_incoming": chat.read_incoming or None,
             "deletions": chat.deletions or None,
         }
-        changed: Document = {"read_up_to": up_to, "read_seq": head.seq}
+        changed: Document = {
+            "read_up_to": up_to,
+            "read_seq": head.seq,
+            "outbox_read": {"up_to": up_to, "at": now},
+        }
         if read:
             changed["read_incoming"] = read
         if chat.deletions:
             changed["gone"] = gone
-        if up_to > chat.read_up_to:
-            changed["outbox_read"] = {"up_to": up_to, "at": now}
-        update = {"$set": changed, "$max": documents.head_fields(head) | {"touched_at": now}}
+        forward = documents.head_fields(head) | {"touched_at": now}
+        update = {"$set": changed, "$max": forward, **documents.NEXT_VERSION}
         return await update_chat(shard, query, update)
 
     async def _advance(
@@ -169,7 +173,11 @@ class MongoWriter(Sharded):
     ) -> Moved:
         shard = self._of(owner)
         query = {"_id": documents.chat_key(owner, chat_id), pointer: {"$not": {"$gte": up_to}}}
-        update = {"$set": {pointer: up_to} | (mark or {}), "$max": {"touched_at": self._now()}}
+        update = {
+            "$set": {pointer: up_to} | (mark or {}),
+            "$max": {"touched_at": self._now()},
+            **documents.NEXT_VERSION,
+        }
         if after := await update_chat(shard, query, update):
             return Moved(chat=after, moved=True)
         return Moved(chat=await self._chat(owner, chat_id), moved=False)

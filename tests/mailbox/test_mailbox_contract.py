@@ -382,7 +382,10 @@ async def test_unread_is_exact_after_a_partial_read(store: MailboxStore) -> None
 
 
 async def test_a_late_message_below_the_pointer_is_unread_until_marked(store: MailboxStore) -> None:
-    """What arrives after the mark is unread though its id is smaller; marking the same place reads it."""
+    """What arrives after the mark is unread though its id is smaller; marking the same place reads it.
+
+    And tells of it: the owner's other devices count, too.
+    """
     ann, bob, chat_id = await opened(store)
     early, late = await send(store, ann, chat_id, "early", "late")
     await deliver(store, late)
@@ -390,7 +393,35 @@ async def test_a_late_message_below_the_pointer_is_unread_until_marked(store: Ma
     await deliver(store, early)
     assert (await chat_of(store, bob, chat_id)).unread == 1
     again = await store.mark_read(bob, chat_id, late.message_id)
-    assert (again.moved, again.chat.unread) == (False, 0)
+    assert (again.moved, again.chat.unread) == (True, 0)
+    assert read_ref(again.chat) in {entry.ref for entry in await marks_of(store, bob)}
+    assert not (await store.mark_read(bob, chat_id, late.message_id)).moved
+
+
+async def test_of_two_looks_at_a_chat_the_greater_version_is_the_later(twins: Twins) -> None:
+    """Whoever changes what the owner sees, in whichever process, the version grows; a look changes none."""
+    ann, bob, chat_id = await opened(twins[0])
+    await twins[1].open_chat(bob, ann)
+    versions = [(await chat_of(twins[0], bob, chat_id)).version]
+
+    async def grew() -> bool:
+        versions.append((await chat_of(twins[1], bob, chat_id)).version)
+        return versions[-1] > versions[-2]
+
+    (message,) = await send(twins[0], ann, chat_id, "hello")
+    await deliver(twins[0], message)
+    assert await grew()
+    for change in (
+        twins[1].mark_read(bob, chat_id, message.message_id),
+        twins[0].mark_delivered(bob, chat_id, message.message_id),
+        twins[1].advance_peer_read(bob, chat_id, message.message_id),
+        twins[0].advance_peer_delivered(bob, chat_id, message.message_id),
+        twins[1].apply_removal(bob, chat_id, message.message_id, version=1),
+        twins[0].set_blocked(bob, ann, blocked=True),
+    ):
+        await change
+        assert await grew(), change
+    assert not await grew()
 
 
 async def test_marking_needs_a_message_of_the_chat(store: MailboxStore) -> None:
@@ -461,7 +492,8 @@ async def test_unread_agrees_with_counting(twins: Twins, seed: int) -> None:
             case "mark" if held:
                 target = dice.choice(held)
                 marked = await store.mark_read(bob, chat_id, target)
-                assert marked.moved == (target > pointer)
+                late = {one.message_id for one in received if one.message_id <= target} - read
+                assert marked.moved == (target > pointer or (target == pointer and bool(late)))
                 pointer = max(pointer, target)
                 if target == pointer:
                     read |= {one.message_id for one in received if one.message_id <= pointer}

@@ -68,7 +68,7 @@ def a_good_run() -> tuple[History, Mailboxes]:
         log = [stored(n, owner, seq) for seq, n in enumerate(mine, 1)]
         pointer = IDS[1] if owner == BOB else ""
         boxes[owner, CHAT] = Box(log=log, chat={"peer_id": log[0]["peer_id"], "read_up_to": pointer})
-        chat = {"chat_id": CHAT, "seq": len(mine), "read_up_to": pointer}
+        chat = {"chat_id": CHAT, "seq": len(mine), "read_up_to": pointer, "version": 9}
         chat |= {"unread": 1} if owner == BOB else {"unread": 2, "peer_read_up_to": IDS[1]}
         messages = [shown(n, owner, seq) for seq, n in enumerate(mine, 1)]
         history["fresh"].append({"user": owner, "chats": [chat], "messages": {CHAT: messages}})
@@ -311,4 +311,6 @@ def test_late_and_repeated_events_change_nothing() -> None:
     """A device is told all things twice, then in the opposite order, and ends in the same state."""
     history, boxes = a_good_run()
     history["event"] += list(reversed(history["event"]))
+    overtaken = {"chat_id": CHAT, "seq": 5, "read_up_to": IDS[1], "unread": 3, "version": 8}
+    history["event"].append(event(BOB, "chat.updated", chat=overtaken))
     assert checker.check(history, boxes) == []
