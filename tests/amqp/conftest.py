@@ -1,5 +1,6 @@
 """A RabbitMQ of this folder's own, because tests here kill it, and queues of each test's own on it."""
 
+import asyncio
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -8,9 +9,11 @@ from pathlib import Path
 import aio_pika
 import pytest
 
-from mesh.amqp import Publisher, Topology
+from mesh.amqp import PARKED, Publisher, Topology
+from mesh.errors import Unavailable
 from mesh.stack import Stack, StackSettings, Stage
 from mesh.stack.ports import reserve_block
+from messenger.events.v1.queue_pb2 import Event
 
 
 @pytest.fixture(scope="session")
@@ -71,6 +74,32 @@ async def delete(url: str, topology: Topology) -> None:
             await channel.queue_delete(queue.name)
         for exchange in topology.exchanges():
             await channel.exchange_delete(exchange)
+
+
+@pytest.fixture
+async def settled(amqp_url: str) -> AsyncIterator[None]:
+    """For a test that restarts the broker: whoever comes next finds it taking new queues and messages again.
+
+    For some seconds after its start it answers, and refuses both.
+    """
+    yield
+    async with asyncio.timeout(60):
+        while not await takes_messages(amqp_url):
+            pass
+
+
+async def takes_messages(url: str) -> bool:
+    """Whether a new queue takes a message."""
+    topology = Topology(prefix=unique())
+    async with Publisher(url, topology) as publisher:
+        await publisher.ready()
+        try:
+            await publisher.publish(PARKED, "", [Event()])
+        except Unavailable:
+            return False
+        finally:
+            await delete(url, topology)
+    return True
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from mesh.stack import Stack
 from tests.amqp.support import Recorder, event
 
 
+@pytest.mark.usefixtures("settled")
 async def test_broker_outage(
     broker: Stack, amqp_url: str, topology: Topology, publisher: Publisher, caplog: pytest.LogCaptureFixture
 ) -> None:
