@@ -270,10 +270,9 @@ class Breaker:
 
 
 def _lane(program: Program) -> str:
-    """Programs of one lane are never away together: members of a shard, nodes of a cluster, services."""
-    if program.stage is Stage.SERVERS:
-        return "-".join(program.name.split("-")[:2]) if program.name.startswith("mongo") else program.name[:5]
-    return program.stage.name
+    """Programs of one lane are never away together: members of a shard, nodes of a cluster, a service's."""
+    parts = program.name.split("-")
+    return "-".join(parts[:2]) if parts[0] == "mongo" else parts[0]
 
 
 def _is_member(program: str, shard: int) -> bool:

@@ -39,12 +39,14 @@ def arrivals(history: History) -> list[tuple[float, float]]:
 def recoveries(history: History) -> list[Record]:
     """Each fault with the seconds from its healing until everybody reached everybody; None for too long.
 
-    Faults that were done at once recover together.
+    Faults that were done at once recover together, and from the healing of the last one.
     """
     moments = [one["at"] for one in history["recovered"]]
+    healings = [fault["healed"] for fault in history["fault"]]
 
     def after(healed: float) -> float | None:
-        return next((round(at - healed, 2) for at in moments if at >= healed), None)
+        at = next((moment for moment in moments if moment >= healed), None)
+        return round(at - max(one for one in healings if one <= at), 2) if at is not None else None
 
     return [fault | {"recovery": after(fault["healed"])} for fault in history["fault"]]
 

@@ -221,8 +221,8 @@ def _mongod(
         # Else each takes 300 MB of journal before the first document.
         "--wiredTigerEngineConfigString", "log=(prealloc=false,file_max=16MB)",
         "--setParameter", "diagnosticDataCollectionEnabled=false",
-        # Alone in its set, nobody takes over while a stopping primary waits.
-        *(("--setParameter", "shutdownTimeoutMillisForSignaledShutdown=100") if alone else ()),
+        # How long a stopping primary waits for its clients and its successor; alone it has none.
+        "--setParameter", f"shutdownTimeoutMillisForSignaledShutdown={100 if alone else 2000}",
     )  # fmt: skip
     founds = _members(settings, shard) if member == 0 else ()
     check = ready.MongoMember(
