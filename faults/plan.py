@@ -70,7 +70,7 @@ KINDS: dict[str, tuple[float, float, int]] = {
     "rolling-restart": (0, 0, 0),
 }
 
-RECOVERY = 5.0
+RECOVERY = 2.5
 """Seconds that a fault that undoes itself is thought to take, for planning alone."""
 
 

@@ -34,7 +34,7 @@ async def test_promises_hold_through_a_handful_of_faults(tmp_path: Path) -> None
     assert process.returncode == 0, told.decode()
     numbers = json.loads(output.splitlines()[-1])
     assert numbers["passed"]
-    assert numbers["faults"] >= 3
+    assert numbers["faults"] >= 2
     assert numbers["acked"] > 50
     assert b"history.jsonl" in told
     assert b"faults.png" in told
