@@ -26,7 +26,6 @@ ENVIRONMENT = {
     "DUPLICATE_RECEIVERS": PLENTY,
     "LOG_LEVEL": "WARNING",
 }
-MAX_EDGES = (ports.BLOCK - 1 - table.EDGE_PORT) // table.EDGE_STRIDE
 TOKEN_TTL = timedelta(hours=6)
 
 
@@ -55,12 +54,14 @@ class Rig(Stack):
 
     Args:
         settings: as for every stack.
-        edge_count: edge processes, 2..MAX_EDGES; NGINX stands before the first two.
+        edge_count: edge processes, at least two; NGINX stands before the first two.
+        further: first port of those beyond.
     """
 
-    def __init__(self, settings: StackSettings, edge_count: int) -> None:
+    def __init__(self, settings: StackSettings, edge_count: int, further: int) -> None:
         super().__init__(settings)
         self._edge_count = edge_count
+        self._further = further
 
     @cached_property
     def plan(self) -> table.Plan:
@@ -72,14 +73,21 @@ class Rig(Stack):
         return replace(made, programs=tuple(programs))
 
     def _edge(self, like: table.Program, number: int) -> table.Program:
-        grpc, websocket, http = (port + number * table.EDGE_STRIDE for port in like.ports)
-        env = dict(like.env) | {
-            "LISTEN": f"{table.LOOPBACK}:{grpc}",
-            "WS_LISTEN": f"{table.LOOPBACK}:{websocket}",
-            "HTTP_LISTEN": f"{table.LOOPBACK}:{http}",
+        """The first edge once more, with all its listeners on ports of the further block."""
+        start = self._further + (number - table.EDGES) * len(like.ports)
+        moved = {f"{table.LOOPBACK}:{port}": start + n for n, port in enumerate(like.ports)}
+        env = {
+            name: f"{table.LOOPBACK}:{moved[value]}" if value in moved else value
+            for name, value in like.env.items()
         }
-        check = ready.HttpOk(port=http, path="/readyz")
-        return replace(like, name=f"edge-{number + 1}", ports=(grpc, websocket, http), env=env, check=check)
+        http = int(env["HTTP_LISTEN"].rpartition(":")[2])
+        return replace(
+            like,
+            name=f"edge-{number + 1}",
+            ports=tuple(moved.values()),
+            env=env,
+            check=ready.HttpOk(port=http, path="/readyz"),
+        )
 
     @property
     def edges(self) -> list[Edge]:
@@ -115,10 +123,7 @@ def rig(*, shards: int, edges: int = table.EDGES) -> Iterator[Rig]:
             tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True)
         )
         named = os.environ.get("STACK_PORT_BASE")
-        if not named:
-            block = ports.reserve_block()
-            leave.enter_context(block.guard)
-        base = int(named) if named else block.base
+        base, further = (int(named), int(named) + ports.BLOCK) if named else (_block(leave), _block(leave))
         settings = StackSettings(
             stack_dir=Path(directory),
             stack_port_base=base,
@@ -126,7 +131,13 @@ def rig(*, shards: int, edges: int = table.EDGES) -> Iterator[Rig]:
             stack_shards=shards,
         )
         os.environ.update(ENVIRONMENT)
-        running = Rig(settings, edges)
+        running = Rig(settings, edges, further)
         leave.callback(running.down)
         running.up(attached=True)
         yield running
+
+
+def _block(leave: ExitStack) -> int:
+    block = ports.reserve_block()
+    leave.enter_context(block.guard)
+    return block.base
