@@ -23,7 +23,7 @@ THROTTLE, REFUND = 50.0, 0.1
 """Failures that may be retried until successes, at a tenth each, make up for them; half is kept."""
 
 PLAIN_SECONDS = 60.0
-"""How long a server that does not know the stream is called plainly, before it is tried again."""
+"""How long a method that is not served on streams is called plainly, before that is tried again."""
 
 LONGEST = 3600.0
 
@@ -44,13 +44,16 @@ class SharedChannel:
         self._streams: list[_Stream | None] = [None] * STREAMS
         self._turn = 0
         self._tokens = THROTTLE
-        self._plain_until = 0.0
 
-    async def aclose(self) -> None:
+    def leave(self) -> None:
+        """Ends each stream when the calls under way on it are answered."""
+        for stream in filter(None, self._streams):
+            stream.leave()
+
+    def cancel(self) -> None:
         """Ends the streams; calls under way fail as cancelled."""
-        for stream in self._streams:
-            if stream is not None:
-                stream.cancel()
+        for stream in filter(None, self._streams):
+            stream.cancel()
 
     def unary_unary(
         self,
@@ -61,16 +64,18 @@ class SharedChannel:
     ) -> Callable[..., Awaitable[Any]]:
         """As of `grpc.aio.Channel`: a function of request, `timeout` and `metadata`; raises AioRpcError."""
         plain = self._channel.unary_unary(method, request_serializer, response_deserializer)
+        plain_until = 0.0
 
         async def invoke(request: Any, *, timeout: float | None = None, metadata: Pairs = ()) -> Any:
-            if time.monotonic() < self._plain_until:
+            nonlocal plain_until
+            if time.monotonic() < plain_until:
                 return await plain(request, timeout=timeout, metadata=metadata)
             payload = request_serializer(request) if request_serializer else request
             until = time.monotonic() + (LONGEST if timeout is None else timeout)
             try:
                 answer = await self._ask(method, payload, until, list(metadata))
             except _UnknownError:
-                self._plain_until = time.monotonic() + PLAIN_SECONDS
+                plain_until = time.monotonic() + PLAIN_SECONDS
                 left = max(until - time.monotonic(), 0.0)
                 return await plain(request, timeout=left, metadata=metadata)
             return response_deserializer(answer) if response_deserializer else answer
@@ -103,7 +108,7 @@ class SharedChannel:
 
 
 class _UnknownError(Exception):
-    """The server does not know the stream."""
+    """The server does not know the stream, or does not serve the method on it."""
 
 
 class _Stream:
@@ -125,6 +130,10 @@ class _Stream:
         loop = asyncio.get_running_loop()
         self._reader = loop.create_task(self._read())
         self._writer = loop.create_task(self._write())
+
+    def leave(self) -> None:
+        self.takes = False
+        self._leave_when_empty()
 
     def cancel(self) -> None:
         self._closed = True
@@ -193,13 +202,14 @@ class _Stream:
             answer = self._waiting.get(one.number)
             if answer is None or answer.done():
                 continue
-            if one.code:
+            if one.code == frames.NOT_SHARED:
+                answer.set_exception(_UnknownError())
+            elif one.code:
                 answer.set_exception(_error(_STATUS[one.code], one.detail, one.trailers))
             else:
                 answer.set_result(one.payload)
         if frame.leaving:
-            self.takes = False
-            self._leave_when_empty()
+            self.leave()
 
     def _end(self, code: grpc.StatusCode, detail: str) -> None:
         self.takes = False

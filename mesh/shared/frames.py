@@ -9,7 +9,8 @@ METHOD = "/messenger.mesh.v1.Sharing/Share"
 MAX_FRAME = 256 * 1024
 """Bytes of payload after which a frame takes no further call; one call may be larger."""
 
-Metadata = list[tuple[str, str | bytes]]
+NOT_SHARED = -1
+"""The code of an answer that says: this method is not served on streams; call it plainly."""
 
 
 class Ask(msgspec.Struct, array_like=True, gc=False):
@@ -36,7 +37,7 @@ class Answer(msgspec.Struct, array_like=True, gc=False):
     Attributes:
         number: of the call.
         payload: the serialized response; empty after an error.
-        code: gRPC's status number.
+        code: gRPC's status number, or NOT_SHARED.
         detail: its text.
         trailers: trailing metadata.
     """

@@ -1,7 +1,6 @@
 """The called side: a stream handler that hands calls to the handlers of plain ones, each in its own task."""
 
 import asyncio
-import contextlib
 import random
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -71,7 +70,7 @@ class _Stream:
         self._context = context
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._answers: list[frames.Answer] = []
-        self._leaving = False
+        self._leaving = self._done = False
         self._woken = asyncio.Event()
 
     async def run(self, requests: AsyncIterator[bytes]) -> None:
@@ -81,14 +80,16 @@ class _Stream:
         try:
             async for data in requests:
                 self._take(frames.decode_asks(data))
-            # The caller sends no more, because it was told to leave: all is answered by now.
+            # The caller sends no more, because it was told to leave: all is answered by now. But an answer
+            # may still be on its way out, and the stream cannot end in the middle of a write.
+            self._done = True
+            self._woken.set()
+            await writer
         finally:
             age.cancel()
-            writer.cancel()
-            for task in self._tasks.values():
+            for task in (writer, *self._tasks.values()):
                 task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await writer
+            await asyncio.gather(writer, return_exceptions=True)
 
     def leave(self) -> None:
         self._leaving = True
@@ -97,6 +98,10 @@ class _Stream:
     def _take(self, frame: frames.Asks) -> None:
         loop = asyncio.get_running_loop()
         for ask in frame.asks:
+            if ask.method not in self._handlers:
+                self._answers.append(frames.Answer(ask.number, b"", frames.NOT_SHARED))
+                self._woken.set()
+                continue
             if len(self._tasks) >= MAX_CALLS:
                 self._answer(ask.number, grpc.StatusCode.RESOURCE_EXHAUSTED, "Too many calls on one stream.")
                 continue
@@ -121,9 +126,7 @@ class _Stream:
             self._woken.set()
 
     async def _call(self, ask: frames.Ask) -> bytes:
-        handler = self._handlers.get(ask.method)
-        if handler is None:
-            raise _AbortedError(grpc.StatusCode.UNIMPLEMENTED, "Method not found!", ())
+        handler = self._handlers[ask.method]
         request = handler.request_deserializer(ask.payload)
         response = await handler.unary_unary(request, _Context(ask, self._context))
         payload: bytes = handler.response_serializer(response)
@@ -137,7 +140,7 @@ class _Stream:
 
     async def _write(self) -> None:
         told = False
-        while True:
+        while not self._done:
             await self._woken.wait()
             self._woken.clear()
             while self._answers or (self._leaving and not told):

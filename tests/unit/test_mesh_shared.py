@@ -68,7 +68,7 @@ async def ask(side: Side) -> AsyncIterator[Callable[..., Awaitable[list[str]]]]:
             return [profile.user_id for profile in response.profiles]
 
         yield ask
-        await shared.aclose()
+        shared.cancel()
 
 
 Ask = Callable[..., Awaitable[list[str]]]
@@ -214,6 +214,27 @@ async def test_a_server_that_leaves_loses_no_call(side: Side, ask: Ask) -> None:
     async with asyncio.timeout(5):
         while old in side.sharing._streams:  # noqa: ASYNC110  # it ends by itself
             await asyncio.sleep(0.01)
+
+
+async def test_a_channel_that_leaves_loses_no_call(side: Side) -> None:
+    """What is under way is answered, and then the channel closes without waiting for its grace."""
+    go_on, began = asyncio.Event(), asyncio.Event()
+
+    async def slow(_: Any, __: Any) -> None:
+        began.set()
+        await go_on.wait()
+
+    side.profiles.behave = slow
+    plain = grpc.aio.insecure_channel(side.address)
+    shared = SharedChannel(plain)
+    stub = profiles_pb2_grpc.ProfilesServiceStub(shared)
+    waiting = asyncio.ensure_future(stub.BatchGetProfiles(Request(user_ids=["x"]), timeout=10))
+    await asyncio.wait_for(began.wait(), 5)
+    shared.leave()
+    closing = asyncio.ensure_future(plain.close(60))
+    go_on.set()
+    assert (await waiting).profiles
+    await asyncio.wait_for(closing, 5)
 
 
 async def test_a_dead_server_is_unavailable(side: Side, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
