@@ -1,6 +1,6 @@
-"""A RabbitMQ of this folder's own, because tests here kill it, and queues of each test's own on it."""
+"""A RabbitMQ of this folder's own, and queues of each test's own on it."""
 
-import asyncio
+import contextlib
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -9,15 +9,20 @@ from pathlib import Path
 import aio_pika
 import pytest
 
-from mesh.amqp import PARKED, Publisher, Topology
-from mesh.errors import Unavailable
+from mesh.amqp import Publisher, Topology
 from mesh.stack import Stack, StackSettings, Stage
 from mesh.stack.ports import reserve_block
-from messenger.events.v1.queue_pb2 import Event
 
 
 @pytest.fixture(scope="session")
 def broker() -> Iterator[Stack]:
+    """The RabbitMQ that all tests share which leave it alone."""
+    with broker_alone() as stack:
+        yield stack
+
+
+@contextlib.contextmanager
+def broker_alone() -> Iterator[Stack]:
     """A stack that is RabbitMQ alone."""
     block = reserve_block()
     with block.guard, tempfile.TemporaryDirectory() as directory:
@@ -74,32 +79,6 @@ async def delete(url: str, topology: Topology) -> None:
             await channel.queue_delete(queue.name)
         for exchange in topology.exchanges():
             await channel.exchange_delete(exchange)
-
-
-@pytest.fixture
-async def settled(amqp_url: str) -> AsyncIterator[None]:
-    """For a test that restarts the broker: whoever comes next finds it taking new queues and messages again.
-
-    For some seconds after its start it answers, and refuses both.
-    """
-    yield
-    async with asyncio.timeout(60):
-        while not await takes_messages(amqp_url):
-            pass
-
-
-async def takes_messages(url: str) -> bool:
-    """Whether a new queue takes a message."""
-    topology = Topology(prefix=unique())
-    async with Publisher(url, topology) as publisher:
-        await publisher.ready()
-        try:
-            await publisher.publish(PARKED, "", [Event()])
-        except Unavailable:
-            return False
-        finally:
-            await delete(url, topology)
-    return True
 
 
 @pytest.fixture
