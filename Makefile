@@ -5,7 +5,7 @@
 SETUP := deploy/local/setup.sh
 VENV := .venv/bin
 MESH := $(VENV)/python -m mesh
-GEN := protos/gen/messenger.binpb
+GEN := protos/gen/messenger/descriptors.binpb
 PROTOS := $(shell find protos/messenger -name '*.proto')
 
 # protoc finds its plugins on PATH.

@@ -33,7 +33,6 @@ from mesh.bus import EventId
 from mesh.errors import InvalidArgument, MessengerError, PermissionDenied, ResourceExhausted, Unauthenticated
 from messenger.edge.v1 import session_pb2
 
-MAX_BODY = 64 * 1024
 MAX_WAIT = 25.0
 KEEPALIVE_SECONDS = 15.0
 
@@ -109,7 +108,9 @@ class HttpApi:
         body = await _read_body(request)
         if body is None:
             data = data_of("TOO_LARGE", call.trace_id(call.new_traceparent()))
-            text = jsonrpc.error(None, jsonrpc.INVALID_REQUEST, f"The body is over {MAX_BODY} bytes.", data)
+            text = jsonrpc.error(
+                None, jsonrpc.INVALID_REQUEST, f"The body is over {jsonrpc.MAX_BYTES} bytes.", data
+            )
             return Response(text, status_code=413, media_type="application/json")
         answer = await self._calls.answer(body, caller)
         if not answer.text:
@@ -272,7 +273,7 @@ async def _read_body(request: Request) -> bytes | None:
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MAX_BODY:
+        if len(body) > jsonrpc.MAX_BYTES:
             return None
     return bytes(body)
 

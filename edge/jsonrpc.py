@@ -16,6 +16,10 @@ INVALID_PARAMS = -32602
 INTERNAL_ERROR = -32603
 
 MAX_BATCH = 50
+"""Calls in one batch."""
+
+MAX_BYTES = 64 * 1024
+"""Of one text: a frame or a body. The drivers hold it, before the text is here."""
 
 RequestId = str | int | float | None
 

@@ -7,38 +7,40 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor
 
-from buf.validate import validate_pb2
 from edge import faults, jsonrpc
+from edge.schema import Schema, Schemas, is_required
 from edge.table import Method
-from mesh.errors import BY_CODE, IdempotencyConflict
+from mesh.errors import BY_CODE, IdempotencyConflict, MessengerError
 from messenger.common.v1 import options_pb2
 from messenger.events.v1 import notifications_pb2
 
-_TYPES = {
-    FieldDescriptor.CPPTYPE_STRING: "string",
-    FieldDescriptor.CPPTYPE_BOOL: "boolean",
-    FieldDescriptor.CPPTYPE_DOUBLE: "number",
-    FieldDescriptor.CPPTYPE_FLOAT: "number",
-    FieldDescriptor.CPPTYPE_INT32: "integer",
-    FieldDescriptor.CPPTYPE_UINT32: "integer",
-    FieldDescriptor.CPPTYPE_INT64: "string",
-    FieldDescriptor.CPPTYPE_UINT64: "string",
-    FieldDescriptor.CPPTYPE_ENUM: "string",
+_ERROR_DATA: Schema = {
+    "type": "object",
+    "description": "`data` of every error.",
+    "properties": {
+        "reason": {"type": "string", "pattern": "^[A-Z0-9_]+$", "description": "For programs; stable."},
+        "retryable": {"type": "boolean", "description": "The same call may succeed later."},
+        "retry_after_ms": {"type": "integer", "description": "When, where that is known."},
+        "trace_id": {"type": "string", "description": "Finds the call in the server's logs."},
+    },
+    "required": ["reason", "retryable", "trace_id"],
 }
 
-Schema = dict[str, Any]
 
-
-def document(methods: Mapping[str, Method], *, url: str) -> dict[str, Any]:
+def document(
+    methods: Mapping[str, Method], *, url: str, described: Mapping[str, str], limits: Mapping[str, float]
+) -> dict[str, Any]:
     """The OpenRPC document.
 
     Args:
         methods: the edge's table.
         url: the address that clients use.
+        described: the protos' comments, by full name.
+        limits: what a user may do at once and in a second, beside the limits of a text.
     """
-    schemas: dict[str, Schema] = {}
+    schemas, errors = Schemas(described), _errors()
     return {
         "openrpc": "1.3.2",
         "info": {"title": "Messenger", "version": version("messenger")},
@@ -46,43 +48,59 @@ def document(methods: Mapping[str, Method], *, url: str) -> dict[str, Any]:
             {"name": "WebSocket", "url": url.replace("http", "ws", 1) + "/ws"},
             {"name": "HTTP", "url": url + "/rpc"},
         ],
-        "methods": [_method(method, schemas) for method in methods.values()],
+        "methods": [_method(method, schemas, described, errors) for method in methods.values()],
         "x-notifications": [
-            _notification(descriptor, name, schemas)
+            _notification(descriptor, name, schemas, described)
             for descriptor in notifications_pb2.DESCRIPTOR.message_types_by_name.values()
             if (name := descriptor.GetOptions().Extensions[options_pb2.notification])
         ],
-        "components": {"schemas": schemas, "errors": _errors()},
+        "x-limits": {"text_bytes": jsonrpc.MAX_BYTES, "batch_calls": jsonrpc.MAX_BATCH, **limits},
+        "x-error-data": _ERROR_DATA,
+        "components": {"schemas": schemas.components, "errors": errors},
     }
 
 
-def _method(method: Method, schemas: dict[str, Schema]) -> dict[str, Any]:
+def _method(
+    method: Method, schemas: Schemas, described: Mapping[str, str], errors: Mapping[str, Schema]
+) -> dict[str, Any]:
     option = method.descriptor.GetOptions().Extensions[options_pb2.jsonrpc]
+    criticality = options_pb2.Criticality.Name(option.criticality).removeprefix("CRITICALITY_").lower()
     return {
         "name": method.name,
+        "summary": described.get(method.descriptor.full_name, ""),
         "paramStructure": "either",
         "params": [
-            {"name": field.name, "required": _rules(field).required, "schema": _field(field, schemas)}
+            {
+                "name": field.name,
+                **schemas.description(field.full_name),
+                "required": is_required(field),
+                "schema": schemas.field(field),
+            }
             for field in method.descriptor.input_type.fields
         ],
-        "result": {"name": "result", "schema": _message(method.descriptor.output_type, schemas)},
-        "errors": [{"$ref": f"#/components/errors/{name}"} for name in _errors()],
+        "result": {"name": "result", "schema": schemas.message(method.descriptor.output_type)},
+        "errors": [{"$ref": f"#/components/errors/{name}"} for name in errors],
         "x-deadline-ms": option.deadline_ms,
+        "x-criticality": criticality,
         "x-cost": option.cost,
         "x-idempotent": option.idempotent,
+        "x-ordered-by": option.ordered_by,
     }
 
 
-def _notification(descriptor: Descriptor, name: str, schemas: dict[str, Schema]) -> dict[str, Any]:
+def _notification(
+    descriptor: Descriptor, name: str, schemas: Schemas, described: Mapping[str, str]
+) -> dict[str, Any]:
     return {
         "name": name,
-        "params": _message(descriptor, schemas),
+        "summary": described.get(descriptor.full_name, ""),
+        "params": schemas.message(descriptor),
         "x-kept": "event_id" in descriptor.fields_by_name,
     }
 
 
-def _errors() -> dict[str, dict[str, Any]]:
-    kinds = [*BY_CODE.values(), IdempotencyConflict]
+def _errors() -> dict[str, Schema]:
+    kinds: list[type[MessengerError]] = [*BY_CODE.values(), IdempotencyConflict]
     own = {
         "ParseError": {"code": jsonrpc.PARSE_ERROR, "message": "Not JSON."},
         "InvalidRequest": {
@@ -91,52 +109,11 @@ def _errors() -> dict[str, dict[str, Any]]:
         },
     }
     of_mesh = {
-        kind.__name__: {"code": faults.code_of(kind("")), "message": (kind.__doc__ or "").splitlines()[0]}
+        kind.__name__: {
+            "code": faults.code_of(kind("")),
+            "message": (kind.__doc__ or "").splitlines()[0],
+            "data": {"retryable": kind.retryable},
+        }
         for kind in kinds
     }
     return own | of_mesh
-
-
-def _message(descriptor: Descriptor, schemas: dict[str, Schema]) -> Schema:
-    if descriptor.full_name == "google.protobuf.Timestamp":
-        return {"type": "string", "format": "date-time"}
-    if descriptor.full_name.startswith("google.protobuf."):
-        return {"type": "object"}
-    if descriptor.name not in schemas:
-        schemas[descriptor.name] = {}  # before the fields, for types that nest in themselves
-        schemas[descriptor.name] = {
-            "type": "object",
-            "properties": {field.name: _field(field, schemas) for field in descriptor.fields},
-        }
-    return {"$ref": f"#/components/schemas/{descriptor.name}"}
-
-
-def _field(field: FieldDescriptor, schemas: dict[str, Schema]) -> Schema:
-    single = (
-        _message(field.message_type, schemas)
-        if field.message_type is not None
-        else {"type": _TYPES[field.cpp_type], **_limits(_rules(field))}
-    )
-    if not field.is_repeated:
-        return single
-    bounds = _rules(field).repeated
-    limits = {"minItems": bounds.min_items, "maxItems": bounds.max_items}
-    return {"type": "array", "items": single, **{name: value for name, value in limits.items() if value}}
-
-
-def _rules(field: FieldDescriptor) -> validate_pb2.FieldRules:
-    rules: validate_pb2.FieldRules = field.GetOptions().Extensions[validate_pb2.field]
-    return rules
-
-
-def _limits(rules: validate_pb2.FieldRules) -> Schema:
-    text, number = rules.string, rules.uint32
-    limits: Schema = {
-        "minLength": text.min_len,
-        "maxLength": text.max_len,
-        "pattern": text.pattern,
-        "format": "uuid" if text.uuid else "",
-        "minimum": number.gte,
-        "maximum": number.lte,
-    }
-    return {name: value for name, value in limits.items() if value}

@@ -2,6 +2,9 @@
 
 import secrets
 import time
+from importlib.resources import files
+
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from edge import table
 from edge.admission import Admission
@@ -10,6 +13,7 @@ from edge.auth import Authenticator
 from edge.backlog import Backlog
 from edge.buckets import SharedBuckets
 from edge.calls import Calls
+from edge.comments import comments
 from edge.fallback import fallbacks
 from edge.http import HttpApi, HttpServer
 from edge.hub import Hub
@@ -41,7 +45,9 @@ async def wire(settings: Settings, app: App) -> None:
     )
 
     methods = table.methods([session_pb2.DESCRIPTOR, aggregator_pb2.DESCRIPTOR])
-    openrpc = document(methods, url=settings.public_url)
+    openrpc = document(
+        methods, url=settings.public_url, described=comments(_descriptors().file), limits=_limits(settings)
+    )
     place = secrets.token_hex(8)
     buckets = await enter(
         SharedBuckets(settings.redis_urls, rate=settings.limit_rate, burst=settings.limit_burst)
@@ -100,3 +106,17 @@ async def wire(settings: Settings, app: App) -> None:
     app.on_drain(gateway.drain)
     app.on_drain(attendance.drain)
     app.on_drain(server.drain)
+
+
+def _descriptors() -> FileDescriptorSet:
+    """The protos as they were compiled, with their comments; beside the generated code."""
+    return FileDescriptorSet.FromString(files("messenger").joinpath("descriptors.binpb").read_bytes())
+
+
+def _limits(settings: Settings) -> dict[str, float]:
+    """What the document of all methods says of a user's limits; a method's cost is in tokens."""
+    return {
+        "calls_at_once": settings.limit_concurrent,
+        "method_tokens_per_second": settings.limit_rate,
+        "method_tokens_at_once": settings.limit_burst,
+    }

@@ -17,6 +17,7 @@ from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from edge import jsonrpc
 from edge.auth import Authenticator
 from edge.backlog import Pushed
 from edge.calls import Calls, Lanes
@@ -33,7 +34,6 @@ from messenger.events.v1 import notifications_pb2
 log = structlog.get_logger()
 
 SUBPROTOCOL = "jsonrpc-2.0"
-MAX_FRAME = 64 * 1024
 MAX_CALLS = 64
 """Frames of one socket that are worked on at once; beyond it the socket is not read."""
 
@@ -74,7 +74,7 @@ class Gateway:
             host,
             int(port),
             compression=None,  # permessage-deflate costs 30 KB a connection and most frames are small
-            max_size=MAX_FRAME,
+            max_size=jsonrpc.MAX_BYTES,
             max_queue=16,
             ping_interval=self.settings.ping_seconds,
             ping_timeout=self.settings.ping_seconds,

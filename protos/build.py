@@ -15,6 +15,7 @@ from protovalidate._gen.buf.validate import validate_pb  # its only home in the 
 
 ROOT = Path(__file__).resolve().parent
 GEN = ROOT / "gen"
+IMAGE = GEN / "messenger" / "descriptors.binpb"
 VALIDATE = "buf/validate/validate.proto"
 PLUGINS = ("protoc-gen-mypy", "protoc-gen-mypy_grpc")  # beside the interpreter, which need not be on PATH
 
@@ -39,7 +40,7 @@ def compile_protos(*arguments: str) -> None:
 def build() -> None:
     """Makes protos/gen anew."""
     shutil.rmtree(GEN, ignore_errors=True)
-    GEN.mkdir()
+    IMAGE.parent.mkdir(parents=True)
     validate_image = GEN / "validate.binpb"
     validate_image.write_bytes(validate_descriptors())
     ours = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "messenger").rglob("*.proto"))
@@ -52,7 +53,7 @@ def build() -> None:
         f"--mypy_grpc_out=quiet:{GEN}",
         "--include_imports",
         "--include_source_info",
-        f"--descriptor_set_out={GEN / 'messenger.binpb'}",
+        f"--descriptor_set_out={IMAGE}",
         VALIDATE,
         *ours,
     )
