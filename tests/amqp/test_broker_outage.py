@@ -1,6 +1,6 @@
 """A broker that dies and comes back: one of this file's own.
 
-RabbitMQ 3.10 may refuse new queues for long after its restart; what is at stake here are those that were there.
+RabbitMQ 3.10 may refuse new queues for long after its restart; at stake here are those that were there.
 """
 
 import asyncio
