@@ -39,7 +39,7 @@ def _event_of(entry: OutboxEntry) -> queue_pb2.Event:
                 user_id=ref.owner, peer_id=entry.peer_id, chat_id=ref.chat_id, up_to=ref.up_to
             )
             return queue_pb2.Event(accepted_at=accepted_at, read_advanced=read)
-        case OutboxKind.OPENED:
+        case OutboxKind.OPENED | OutboxKind.BLOCKED:
             opened = queue_pb2.ChatOpened(
                 user_id=ref.owner, peer_id=entry.peer_id, chat_id=ref.chat_id, item_id=entry.item_id
             )

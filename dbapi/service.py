@@ -151,7 +151,8 @@ class MailboxService(dbapi_pb2_grpc.MailboxServiceServicer):
         self, request: dbapi_pb2.SetBlockedRequest, context: Context
     ) -> dbapi_pb2.SetBlockedResponse:
         """Blocks or unblocks a person for the owner."""
-        await self._store.set_blocked(request.owner_id, request.user_id, blocked=request.blocked)
+        entries = await self._store.set_blocked(request.owner_id, request.user_id, blocked=request.blocked)
+        self._announce(entries)
         return dbapi_pb2.SetBlockedResponse()
 
     async def ListBlocked(
@@ -185,7 +186,11 @@ class MailboxService(dbapi_pb2_grpc.MailboxServiceServicer):
 
     def _announce_change(self, changed: Changed) -> None:
         if changed.entry is not None:
-            self._announcer.announce([replace(changed.entry, traceparent=call.current().traceparent)])
+            self._announce([changed.entry])
+
+    def _announce(self, entries: Sequence[OutboxEntry]) -> None:
+        traceparent = call.current().traceparent
+        self._announcer.announce([replace(entry, traceparent=traceparent) for entry in entries])
 
     async def _append(self, items: Sequence[tuple[NewMessage, str]]) -> Sequence[Appended | Exception]:
         outcomes = await self._store.append_own([message for message, _ in items])

@@ -182,12 +182,12 @@ class EventHandler:
     # ── the users' streams ──────────────────────────────────────────────────────────────────────────────────
 
     async def _chats(self, keys: list[tuple[str, str]]) -> dict[tuple[str, str], Published | Exception]:
-        """How chats stand, or why one cannot be read now; what is not there has nothing to be told."""
+        """How chats stand, or why one cannot be read now; nothing of what its owner does not see listed."""
         found = await self._store.get_chats(keys) if keys else []
         return {
             key: chat if isinstance(chat, Exception) else rules.chat_changed(chat)
             for key, chat in zip(keys, found, strict=True)
-            if not isinstance(chat, NotFound)
+            if not isinstance(chat, NotFound) and (isinstance(chat, Exception) or chat.activity)
         }
 
     async def _publish(self, plans: list[Told | Exception]) -> list[Outcome]:

@@ -160,7 +160,7 @@ def _events_of(changed: dbapi_pb2.ChangedChat) -> Iterator[tuple[Message, str]]:
         version = message.edited_at.ToMilliseconds() if message.HasField("edited_at") else 0
         yield _change_of(message), f"{message.message_id}.{version}.{int(message.deleted)}"
     chat = changed.chat
-    yield notifications_pb2.ChatUpdated(chat=chat), f"{chat.chat_id}.{chat.seq}.{chat.read_up_to}"
+    yield notifications_pb2.ChatUpdated(chat=chat), f"{chat.chat_id}.{chat.version}"
 
 
 def _change_of(message: types_pb2.Message) -> Message:

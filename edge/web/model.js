@@ -55,7 +55,7 @@ export class Model {
     on('session', () => this.#catchUp());
     on('resync', ({ chat_id: chatId }) => this.#resync(chatId));
     on('message.new', ({ message }) => this.#received(message));
-    on('chat.updated', (event) => this.#about(event.chat.chat_id, { type: 'chat', ...event }));
+    on('chat.updated', (event) => this.#updated(event));
     on('typing', (event) => this.#typing(event));
     on('presence', (event) => this.#dispatch({ type: 'presence', presence: [event] }));
     for (const name of ['message.updated', 'message.deleted', 'receipt.read', 'receipt.delivered']) fold(name);
@@ -228,6 +228,12 @@ export class Model {
     const known = this.#state.chats[chatId];
     this.#dispatch(action);
     if (!known) this.#loadChat(chatId);
+  }
+
+  #updated(event) {
+    const before = this.#state.chats[event.chat.chat_id];
+    this.#about(event.chat.chat_id, { type: 'chat', ...event });
+    if (before?.blocked && !this.#state.chats[event.chat.chat_id].blocked) this.watchPeople(); // lifted on another device
   }
 
   // --- receipts, typing, presence ------------------------------------------------------------------------------------

@@ -159,13 +159,15 @@ function withTyping(state, chatId, userId, only = state.typing[chatId]) {
   return only && state.typing[chatId] === only ? { ...state, typing: without(state.typing, chatId) } : state;
 }
 
-/** Pointers only move forward; names that a degraded answer leaves out stay. */
+/** Pointers only move forward; names that a degraded answer leaves out stay; whether it is blocked, the later version says. */
 function withChat(state, chat) {
   const old = state.chats[chat.chat_id] ?? {};
+  const { version = 0 } = old;
   const snapshot = {
     ...old,
     ...chat,
-    blocked: chat.blocked ?? false,
+    version: Math.max(version, chat.version ?? 0),
+    blocked: (chat.version ?? 0) < version ? old.blocked : chat.blocked ?? false,
     peer: { ...old.peer, ...chat.peer },
     item: chat.item || old.item ? { ...old.item, ...chat.item } : undefined,
     last_message: newer(old.last_message, chat.last_message),

@@ -13,14 +13,14 @@ from mesh.mailbox import blocks, documents
 from mesh.mailbox.blocks import Block
 from mesh.mailbox.cursors import parse_user_cursor
 from mesh.mailbox.fold import check_user
-from mesh.mailbox.model import BlockedPage
+from mesh.mailbox.model import BlockedPage, OutboxEntry
 from mesh.mailbox.sharded import Sharded
 
 
 class MongoBlocks(Sharded):
     """`store.Blocks` on MongoDB."""
 
-    async def set_blocked(self, owner: str, user_id: str, *, blocked: bool) -> None:
+    async def set_blocked(self, owner: str, user_id: str, *, blocked: bool) -> list[OutboxEntry]:
         """See `store.Blocks`."""
         check_user("owner", owner)
         check_user("user_id", user_id)
@@ -31,7 +31,10 @@ class MongoBlocks(Sharded):
         mirror: Block = (user_id, "in", owner)
         version = await self._set_out(out, blocked, now)
         await self._set_mirror(mirror, blocked, version)
-        await asyncio.gather(*(blocks.show(self._of(block[0]), block, now) for block in (out, mirror)))
+        await asyncio.gather(
+            blocks.show(self._of(owner), out, now, tell=True), blocks.show(self._of(user_id), mirror, now)
+        )
+        return await blocks.told(self._of(owner), owner, user_id)
 
     async def list_blocked(self, owner: str, cursor: str, limit: int) -> BlockedPage:
         """See `store.Blocks`."""

@@ -6,6 +6,7 @@ are for showing, and follow them. `out` counts its versions and `in`, on another
 so both agree however blocking and unblocking overlap.
 """
 
+import secrets
 from collections.abc import Collection
 from datetime import datetime
 from functools import partial
@@ -15,15 +16,20 @@ from mesh.errors import FailedPrecondition, Unavailable
 from mesh.mailbox import documents
 from mesh.mailbox.documents import Document
 from mesh.mailbox.driver import LONGEST_S, Shard
+from mesh.mailbox.model import OutboxEntry, OutboxKind
 
 Side = Literal["out", "in"]
 Block = tuple[str, Side, str]
 """Owner, side, and whom it is with."""
 
 FLAGS: dict[Side, str] = {"out": "blocked", "in": "blocked_by_peer"}
+MARK = documents.MARKS[OutboxKind.BLOCKED]
 
 # Finds the blocks that stand; one that was lifted stays for its version.
 STANDS: Document = {"blocked": {"$ne": False}}
+
+# Chats that are told of at once after a block; what is beyond them is the relay's.
+TOLD_AT_ONCE = 500
 
 # Times that showing a block may be overtaken by others who set and lift it.
 ATTEMPTS = 16
@@ -70,16 +76,19 @@ async def flag_new(
     return bool(found)
 
 
-async def show(shard: Shard, block: Block, at: datetime, longest_s: float = LONGEST_S) -> None:
+async def show(
+    shard: Shard, block: Block, at: datetime, longest_s: float = LONGEST_S, *, tell: bool = False
+) -> None:
     """Brings the flags of all chats that the block is about in line with whether it is there.
 
     Whoever writes flags looks again afterwards. So the last to write them has seen how the block was left.
+    With `tell` each chat that changes gets an outbox mark.
     """
     owner, side, other = block
-    chats: Document = {"_id": documents.under(owner), "peer_id": other}
+    chats = _chats_of(owner, other)
     there = block in await find(shard, [(owner, other)], longest_s)
     for _ in range(ATTEMPTS):
-        query, update = _flagging(chats, FLAGS[side], there, at)
+        query, update = _flagging(chats, FLAGS[side], there, at, tell=tell)
         await shard.run(partial(shard.chats.update_many, query, update), longest_s)
         before, there = there, block in await find(shard, [(owner, other)], longest_s)
         if there == before:
@@ -87,9 +96,25 @@ async def show(shard: Shard, block: Block, at: datetime, longest_s: float = LONG
     raise Unavailable("The block is being changed by others; try again.")
 
 
-def _flagging(chats: Document, flag: str, there: bool, at: datetime) -> tuple[Document, Document]:
+async def told(shard: Shard, owner: str, other: str) -> list[OutboxEntry]:
+    """What is still to be told of the blocked flags of the owner's chats with somebody."""
+    query = _chats_of(owner, other) | {f"{MARK}.at": {"$exists": True}}
+    cursor = shard.chats.find(query, batch_size=TOLD_AT_ONCE + 1).limit(TOLD_AT_ONCE)
+    return [documents.chat_entry(one, OutboxKind.BLOCKED) for one in await shard.run(cursor.to_list)]
+
+
+def _chats_of(owner: str, other: str) -> Document:
+    return {"_id": documents.under(owner), "peer_id": other}
+
+
+def _flagging(
+    chats: Document, flag: str, there: bool, at: datetime, *, tell: bool
+) -> tuple[Document, Document]:
     # The peer's is not the owner's to see.
     touched = {"$max": {"touched_at": at}, **documents.NEXT_VERSION} if flag == FLAGS["out"] else {}
+    # Each writing has a name of its own: the confirm of an earlier one must not clear its mark.
+    mark = {MARK: {"at": at, "up_to": secrets.token_hex(8)}} if tell else {}
     if there:
-        return chats | {flag: {"$exists": False}}, {"$set": {flag: True}} | touched
-    return chats | {flag: {"$exists": True}}, {"$unset": {flag: ""}} | touched
+        return chats | {flag: {"$exists": False}}, {"$set": {flag: True} | mark} | touched
+    unset: Document = {"$unset": {flag: ""}} | ({"$set": mark} if mark else {})
+    return chats | {flag: {"$exists": True}}, unset | touched

@@ -228,7 +228,7 @@ def change_entry(document: Document, mark: str) -> OutboxEntry:
 
 
 def chat_entry(document: Document, kind: OutboxKind) -> OutboxEntry:
-    """The outbox entry of a chat's mark: a pointer, or the opening."""
+    """The outbox entry of a chat's mark: a pointer, the opening, or its blocked flag."""
     mark = document[MARKS[kind]]
     ref = OutboxRef(
         kind=kind,
@@ -249,6 +249,7 @@ MARKS = {
     OutboxKind.READ: "outbox_read",
     OutboxKind.OPENED: "outbox_opened",
     OutboxKind.DELIVERED: "outbox_delivered",
+    OutboxKind.BLOCKED: "outbox_blocked",
 }
 
 # The fields of a message that hold marks of its changes, each confirmed by itself: a deletion for the owner

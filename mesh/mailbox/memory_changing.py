@@ -1,5 +1,6 @@
 """The store in memory: changing messages, and blocks."""
 
+import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -15,6 +16,7 @@ from mesh.mailbox.model import (
     OutboxEntry,
     OutboxKind,
     StoredMessage,
+    blocked_ref,
     changed_entry,
     tells_peer,
 )
@@ -120,7 +122,7 @@ class MemoryChanger(MemoryState):
 class MemoryBlocks(MemoryState):
     """`store.Blocks` in memory."""
 
-    async def set_blocked(self, owner: str, user_id: str, *, blocked: bool) -> None:
+    async def set_blocked(self, owner: str, user_id: str, *, blocked: bool) -> list[OutboxEntry]:
         """See `store.Blocks`."""
         check_user("owner", owner)
         check_user("user_id", user_id)
@@ -130,10 +132,16 @@ class MemoryBlocks(MemoryState):
         self._reach(user_id)
         (self._blocks.add if blocked else self._blocks.discard)((owner, user_id))
         for chat in list(self._chats.values()):
-            if (chat.owner, chat.peer_id) == (owner, user_id):
-                self._keep(replace(chat, touched_at=max(chat.touched_at, self._now())))
+            if (chat.owner, chat.peer_id) == (owner, user_id) and chat.blocked != blocked:
+                chat = self._keep(replace(chat, touched_at=max(chat.touched_at, self._now())))
+                self._mark_anew(blocked_ref(chat, secrets.token_hex(8)), chat)
             elif (chat.peer_id, chat.owner) == (owner, user_id):
                 self._keep(chat)
+        return [
+            entry
+            for entry in self._outbox.values()
+            if entry.ref.kind is OutboxKind.BLOCKED and (entry.ref.owner, entry.peer_id) == (owner, user_id)
+        ]
 
     async def list_blocked(self, owner: str, cursor: str, limit: int) -> BlockedPage:
         """See `store.Blocks`."""

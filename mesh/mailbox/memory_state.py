@@ -87,6 +87,11 @@ class MemoryState:
             ref=ref, at=at, peer_id=chat.peer_id, item_id=chat.item_id, message=message
         )
 
+    def _mark_anew(self, ref: OutboxRef, chat: StoredChat) -> None:
+        """Marks a chat in the place of what was marked of that kind before."""
+        self._unmark(lambda entry: entry.ref.kind is ref.kind and key_of(entry.ref) == key_of(ref))
+        self._mark(ref, chat)
+
     def _unmark(self, matches: Callable[[OutboxEntry], bool]) -> None:
         for ref in [ref for ref, entry in self._outbox.items() if matches(entry)]:
             del self._outbox[ref]

@@ -25,7 +25,6 @@ from mesh.mailbox.model import (
     Moved,
     NewMessage,
     Opened,
-    OutboxRef,
     StoredChat,
     delivered_ref,
     message_ref,
@@ -85,7 +84,7 @@ class MemoryWriter(MemoryState):
                 touched_at=max(chat.touched_at, self._now()),
             )
         )
-        self._mark_pointer(read_ref(chat), chat)
+        self._mark_anew(read_ref(chat), chat)
         return Moved(chat=chat, moved=True)
 
     async def mark_delivered(self, owner: str, chat_id: str, up_to: str) -> Moved:
@@ -97,7 +96,7 @@ class MemoryWriter(MemoryState):
         if up_to <= chat.delivered_up_to:
             return Moved(chat=chat, moved=False)
         chat = self._keep(replace(chat, delivered_up_to=up_to, touched_at=max(chat.touched_at, self._now())))
-        self._mark_pointer(delivered_ref(chat), chat)
+        self._mark_anew(delivered_ref(chat), chat)
         return Moved(chat=chat, moved=True)
 
     async def advance_peer_read(self, owner: str, chat_id: str, up_to: str) -> Moved:
@@ -150,11 +149,6 @@ class MemoryWriter(MemoryState):
         self._logs[key].append(entry)
         self._keep(fold(self._chats.get(key), entry, at=self._now()))
         return Appended(message=entry.message, duplicate=False)
-
-    def _mark_pointer(self, ref: OutboxRef, chat: StoredChat) -> None:
-        """Marks a pointer in the place of what was marked before."""
-        self._unmark(lambda entry: entry.ref.kind is ref.kind and key_of(entry.ref) == key_of(ref))
-        self._mark(ref, chat)
 
     def _head(self, new: NewMessage | IncomingMessage) -> Head:
         log = self._logs[key_of(new)]

@@ -196,18 +196,23 @@ class BlockedPage:
 
 
 class OutboxKind(StrEnum):
-    """What an outbox mark promises to tell the peer's side."""
+    """What an outbox mark promises to tell: the peer's side; OPENED and BLOCKED the owner's other devices."""
 
     MESSAGE = "message"
     READ = "read"
     OPENED = "opened"
+    BLOCKED = "blocked"
     DELIVERED = "delivered"
     CHANGED = "changed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxRef:
-    """Names one outbox mark. `seq` and `version` are a message's; `up_to` is the pointer that was told."""
+    """Names one outbox mark.
+
+    `seq` and `version` are a message's; `up_to` is the pointer that was told, or of BLOCKED names one writing
+    of the flag.
+    """
 
     kind: OutboxKind
     owner: str
@@ -283,6 +288,11 @@ def delivered_ref(chat: StoredChat) -> OutboxRef:
     return OutboxRef(
         kind=OutboxKind.DELIVERED, owner=chat.owner, chat_id=chat.chat_id, up_to=chat.delivered_up_to
     )
+
+
+def blocked_ref(chat: StoredChat, writing: str) -> OutboxRef:
+    """The mark of one writing of the chat's blocked flag."""
+    return OutboxRef(kind=OutboxKind.BLOCKED, owner=chat.owner, chat_id=chat.chat_id, up_to=writing)
 
 
 def opened_ref(chat: StoredChat) -> OutboxRef:

@@ -201,8 +201,11 @@ class MailboxChanger(Protocol):
 class Blocks(Protocol):
     """Who takes no messages from whom. A block that was answered holds for every call that comes later."""
 
-    async def set_blocked(self, owner: str, user_id: str, *, blocked: bool) -> None:
+    async def set_blocked(self, owner: str, user_id: str, *, blocked: bool) -> list[OutboxEntry]:
         """Blocks or unblocks a person for the owner, and flags the chats of both.
+
+        Each of the owner's chats whose flag changed gets an outbox mark. Gives those to be announced, a
+        bounded number of them; a repeated call gives what is not confirmed yet.
 
         Unavailable where either's shard does not answer; then it may hold in part, and the same call does the
         rest. InvalidArgument for oneself.

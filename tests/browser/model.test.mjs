@@ -247,3 +247,10 @@ test('what could not be loaded is remembered, and loaded when it is asked for ag
   await turn();
   assert.equal(model.failures.size, 0);
 });
+
+test('a person who was unblocked on another device is asked about again', async () => {
+  const { messenger } = await listed({ blocked: true, version: 1 });
+  assert.equal(messenger.of('presence.get').length, 0);
+  messenger.emit('chat.updated', { chat: chat({ version: 2 }) });
+  assert.deepEqual(messenger.of('presence.get').map(({ params }) => params), [{ user_ids: ['bob'] }]);
+});

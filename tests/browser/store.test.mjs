@@ -247,3 +247,10 @@ test('the message that can be edited with the keyboard is the last own one that 
   const state = fold([news(1, 'alice'), news(2, 'alice'), deleted(2), news(3)]);
   assert.equal(lastOwn(state, CHAT).message_id, id(1));
 });
+
+test('whether a chat is blocked, the later version says: an event that was overtaken changes nothing', () => {
+  const at = (version, blocked) => ({ type: 'chat', chat: chat({ version, ...(blocked && { blocked }) }) });
+  const state = fold([at(3), at(5, true), at(4)]);
+  assert.equal(state.chats[CHAT].blocked, true);
+  assert.equal(fold([at(6), at(5, true)], state).chats[CHAT].blocked, false);
+});

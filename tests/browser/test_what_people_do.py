@@ -84,20 +84,24 @@ async def test_search_in_one_chat_steps_from_hit_to_hit(window: OpenWindow, past
 
 
 async def test_blocking_ends_it_and_unblocking_begins_again(window: OpenWindow) -> None:
-    """Who blocked sees a banner in place of the field; who was blocked "not sent", and can try again."""
+    """Who blocked sees a banner, on each device; who was blocked sees "not sent", and may try again."""
     alice, bob = await two_people(window)
+    bobs_other = await window(bob.user_id)
     await alice.say("Hello")
     await bob.open_chat()
     await bob.choose_for_chat("Block")
+    await bobs_other.open_chat()
     await bob.answer("Block")
     await expect(bob.page.get_by_text("You blocked")).to_be_visible()
     await expect(bob.composer()).to_be_hidden()
+    await expect(bobs_other.page.get_by_text("You blocked")).to_be_visible()
     await alice.say("Hello?")
     await expect(alice.message("Hello?").locator("..")).to_contain_text("does not take messages from you")
     await expect(alice.tick("Hello?", "Not sent")).to_be_visible()
     await bob.page.reload()
     await bob.page.get_by_role("button", name="Unblock").click()
-    await expect(bob.composer()).to_be_visible()
+    for device in (bob, bobs_other):
+        await expect(device.composer()).to_be_visible()
     await alice.page.get_by_role("button", name="Try again").click()
     await expect(bob.message("Hello?")).to_be_visible()
     await expect(bob.messages()).to_have_count(2)

@@ -7,7 +7,18 @@ import pytest
 
 from tests.contract.conftest import Connect, Scene, about
 from tests.contract.device import Device
-from tests.contract.shapes import BOOL, MESSAGE, SOME_TEXT, TIME, USER_ID, UUID, UUID7, Shape, assert_shape
+from tests.contract.shapes import (
+    BOOL,
+    CHAT,
+    MESSAGE,
+    SOME_TEXT,
+    TIME,
+    USER_ID,
+    UUID,
+    UUID7,
+    Shape,
+    assert_shape,
+)
 
 Name = Callable[[str], str]
 
@@ -137,6 +148,40 @@ async def test_a_block(scene: Scene) -> None:
     await scene.tells(scene.alice, "after")
     assert [one["text"] for one in await scene.history(scene.bob)] == ["before", "after"]
     assert not (await scene.chat(scene.bob)).get("blocked")
+
+
+def stands(chat_id: str, *, blocked: bool) -> Callable[[Any], bool]:
+    """Says whether a chat.updated shows this chat so."""
+    return lambda params: (
+        params["chat"]["chat_id"] == chat_id and params["chat"].get("blocked", False) is blocked
+    )
+
+
+async def test_a_block_is_told_to_other_devices(scene: Scene, connect: Connect) -> None:
+    """Who blocks on one device sees it on the others, in every chat with that person, who does not."""
+    other = await scene.alice.call("chats.open", peer_id=scene.bob.user_id, item_id="another")
+    chats = (scene.chat_id, other["chat"]["chat_id"])
+    for method, blocked in (("users.block", True), ("users.unblock", False)):
+        phone = await connect(scene.alice.user_id)
+        await scene.alice.call(method, user_id=scene.bob.user_id)
+        for chat_id in chats:
+            told = await phone.next("chat.updated", stands(chat_id, blocked=blocked))
+            assert_shape(told, Shape(must={"event_id": SOME_TEXT, "chat": CHAT}), "chat.updated")
+    await scene.tells(scene.alice, "marker")
+    shown = [one["params"]["chat"] for one in scene.bob.events if one["method"] == "chat.updated"]
+    assert not [chat for chat in shown if chat.get("blocked")]
+
+
+async def test_a_block_is_caught_up(scene: Scene, connect: Connect) -> None:
+    """A device that was away when another one blocked is told when it is back."""
+    phone = await connect(scene.alice.user_id)
+    await scene.says(scene.alice, "hello")
+    cursor = (await phone.next("message.new"))["event_id"]
+    await phone.close()
+    await scene.alice.call("users.block", user_id=scene.bob.user_id)
+    await scene.alice.next("chat.updated", stands(scene.chat_id, blocked=True))
+    back = await connect(scene.alice.user_id, last_event_id=cursor)
+    await back.next("chat.updated", stands(scene.chat_id, blocked=True))
 
 
 async def test_nobody_blocks_oneself(alone: Device) -> None:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import redis.asyncio
 
 from mesh import tokens
 from mesh.stack import Stack
@@ -37,6 +38,12 @@ class People:
         device = await open_device("ws", self.url, user_id, self.token(user_id), last_event_id)
         self._devices.append(device)
         return device
+
+    async def lose_streams(self) -> None:
+        """Has every Redis node lose all that it holds."""
+        for url in self.stack.env()["REDIS_URLS"].split():
+            async with redis.asyncio.Redis.from_url(url) as node:
+                await node.flushall()
 
     async def close(self) -> None:
         """Ends all devices."""

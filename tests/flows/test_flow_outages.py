@@ -66,6 +66,34 @@ async def test_without_the_broker(talk: Talk, stopped: Stopped) -> None:
     assert (await talk.arrives("two"))["seq"] == 2
 
 
+def _is_blocked(params: Any) -> bool:
+    return bool(params["chat"].get("blocked"))
+
+
+async def test_a_block_without_the_broker(talk: Talk, stopped: Stopped, people: People) -> None:
+    """A block that was answered while RabbitMQ was gone holds, and is told to the other devices later."""
+    phone = await people.connect(talk.alice.user_id)
+    async with stopped("rabbitmq"):
+        await talk.alice.call("users.block", user_id=talk.bob.user_id)
+        assert (
+            await talk.bob.error("messages.send", chat_id=talk.chat_id, text="x", client_msg_id="x")
+        ).code == -32009
+    await phone.next("chat.updated", _is_blocked)
+
+
+async def test_a_block_past_a_lost_cache(talk: Talk, people: People) -> None:
+    """When Redis has lost its streams, a device that comes back is told of a block from the database."""
+    phone = await people.connect(talk.alice.user_id)
+    await talk.send("one")
+    cursor = (await phone.next("message.new"))["event_id"]
+    await phone.close()
+    await talk.alice.call("users.block", user_id=talk.bob.user_id)
+    await talk.alice.next("chat.updated", _is_blocked)
+    await people.lose_streams()
+    back = await people.connect(talk.alice.user_id, cursor)
+    await back.next("chat.updated", _is_blocked)
+
+
 async def test_without_dbapi(talk: Talk, stopped: Stopped, people: People) -> None:
     """Without dbapi calls fail as retryable -32014, the session lives, and who tries again gets through."""
     async with Client(people.url, people.token(talk.alice.user_id)) as patient:
@@ -91,9 +119,7 @@ async def test_a_lost_cache_is_filled_from_the_mailbox(talk: Talk, people: Peopl
     await talk.bob.close()
     await talk.send("two")
     await talk.alice.next("chat.updated", _ends_with("two"))
-    for url in people.stack.env()["REDIS_URLS"].split():
-        async with redis.asyncio.Redis.from_url(url) as node:
-            await node.flushall()
+    await people.lose_streams()
     talk.bob = await people.connect(talk.bob.user_id, cursor)
     assert (await talk.arrives("two"))["seq"] == 2
     await talk.send("three")

@@ -7,6 +7,7 @@ import pytest
 
 from mesh.errors import FailedPrecondition, IdempotencyConflict, InvalidArgument
 from mesh.mailbox import ids
+from mesh.mailbox.model import OutboxEntry, OutboxKind
 from mesh.mailbox.store import MailboxStore
 from tests.mailbox.support import (
     appended,
@@ -14,6 +15,7 @@ from tests.mailbox.support import (
     copy_for_peer,
     deliver,
     failed,
+    marks_of,
     opened,
     send,
     text_message,
@@ -114,6 +116,45 @@ async def test_chats_show_their_blocks(store: MailboxStore) -> None:
         for owner in (ann, bob):
             chat = await chat_of(store, owner, chat_id)
             assert (chat.blocked, chat.blocked_by_peer) == (False, False)
+
+
+async def block_marks(store: MailboxStore, owner: str) -> list[OutboxEntry]:
+    """What is still to be told of the owner's blocks, by chat."""
+    marks = [one for one in await marks_of(store, owner) if one.ref.kind is OutboxKind.BLOCKED]
+    return sorted(marks, key=lambda entry: entry.ref.chat_id)
+
+
+async def test_a_block_waits_in_the_outbox_of_each_chat(store: MailboxStore) -> None:
+    """Each of the owner's chats with that person, and no other, is to be told of until that is confirmed."""
+    ann, bob, first = await opened(store)
+    chats = sorted([(await store.open_chat(bob, ann, item)).chat.chat_id for item in ("", "bike")])
+    await store.open_chat(bob, unique("carl"))
+    for blocked in (True, False):
+        told = await store.set_blocked(bob, ann, blocked=blocked)
+        assert sorted(entry.ref.chat_id for entry in told) == chats
+        assert first in chats
+        marks = await block_marks(store, bob)
+        assert [(entry.ref, entry.peer_id) for entry in marks] == sorted(
+            [(entry.ref, ann) for entry in told], key=lambda one: one[0].chat_id
+        )
+        again = await store.set_blocked(bob, ann, blocked=blocked)
+        assert {entry.ref for entry in again} == {entry.ref for entry in told}, "not confirmed yet"
+        await store.confirm([entry.ref for entry in told])
+        assert await block_marks(store, bob) == []
+        assert await store.set_blocked(bob, ann, blocked=blocked) == [], "nothing has changed"
+    assert await block_marks(store, ann) == [], "the other side is told nothing"
+
+
+async def test_a_confirm_clears_its_own_block_alone(store: MailboxStore) -> None:
+    """Who unblocks while the block is on its way is told of by a mark of its own, which stays."""
+    ann, bob, _ = await opened(store)
+    await store.open_chat(bob, ann)
+    [first] = await store.set_blocked(bob, ann, blocked=True)
+    [second] = await store.set_blocked(bob, ann, blocked=False)
+    await store.confirm([first.ref])
+    assert [entry.ref for entry in await block_marks(store, bob)] == [second.ref]
+    await store.confirm([second.ref])
+    assert await block_marks(store, bob) == []
 
 
 async def test_blocks_of_both_are_two(store: MailboxStore) -> None:

@@ -225,6 +225,7 @@ async def test_reads_are_served_by_indexes(mongo: Make, shards: Shards) -> None:
         "relay": messages.find({"outbox.at": {"$lte": at["$lte"]}}).sort("outbox.at", 1),
         "read marks": chats.find({"outbox_read.at": {"$lte": at["$lte"]}}).sort("outbox_read.at", 1),
         "opened marks": chats.find({"outbox_opened.at": {"$lte": at["$lte"]}}).sort("outbox_opened.at", 1),
+        "blocked marks": chats.find({"outbox_blocked.at": {"$lte": at["$lte"]}}).sort("outbox_blocked.at", 1),
     }
     for name, cursor in plans.items():
         plan = str(cursor.explain()["queryPlanner"]["winningPlan"])

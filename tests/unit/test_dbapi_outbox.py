@@ -114,3 +114,13 @@ async def test_read_pointer_s_event_names_the_peer(store: MemoryMailbox, broker:
     entries = await store.due(0, AT_ONCE, 10)
     [read] = [event_of(entry).read_advanced for entry in entries if event_of(entry).HasField("read_advanced")]
     assert (read.user_id, read.peer_id, read.up_to) == ("ann", "bob", message.message_id)
+
+
+async def test_a_block_s_event_names_the_owner_s_chat(store: MemoryMailbox) -> None:
+    """The event of a block goes past antispam and has the owner's chat shown as it then stands."""
+    chat = (await store.open_chat("ann", "bob", "bike")).chat
+    [entry] = await store.set_blocked("ann", "bob", blocked=True)
+    assert exchange_of(entry) == CHECKED
+    opened = event_of(entry).chat_opened
+    assert (opened.user_id, opened.peer_id, opened.chat_id) == ("ann", "bob", chat.chat_id)
+    assert opened.item_id == "bike"

@@ -308,3 +308,23 @@ async def test_chat_that_cannot_be_read_is_told_later() -> None:
     world.store.down.add(1)
     [outcome] = await world.handle(event)
     assert isinstance(outcome, Retry)
+
+
+async def blocks_of(world: World) -> Sequence[queue_pb2.Event]:
+    """What is to be told after bob has blocked ann."""
+    return [event_of(entry) for entry in await world.store.set_blocked("bob", "ann", blocked=True)]
+
+
+async def test_a_block_is_told_to_the_owner_s_devices(world: World) -> None:
+    """Who blocks sees it on every device; the other side is told nothing, and a redelivery does no harm."""
+    await world.store.open_chat("bob", "ann")
+    for _ in range(2):
+        assert await world.handle(*await blocks_of(world)) == [DONE]
+    assert world.bus.told == [("bob", "chat_updated")] * 2
+
+
+async def test_a_block_shows_no_chat_that_was_not_listed(world: World) -> None:
+    """A chat that only the other side has opened stays out of sight."""
+    await world.store.open_chat("ann", "bob")
+    assert await world.handle(*await blocks_of(world)) == [DONE]
+    assert world.bus.told == []
