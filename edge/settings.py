@@ -1,9 +1,11 @@
 """What an edge process can be told."""
 
+from functools import cached_property
 from pathlib import Path
 
 from pydantic import Field, model_validator
 
+from edge import table, teams
 from edge.keys import key_set
 from mesh.settings import CommonSettings, RedisSettings, Words
 
@@ -17,6 +19,12 @@ class Settings(CommonSettings, RedisSettings):
     aggregator_address: str = Field(description="gRPC target of the aggregator.")
     dbapi_address: str = Field(
         description="gRPC target of dbapi, which fills a client's gap past the hot cache."
+    )
+    team_services: Words = Field(
+        default=(), description="Teams' services that clients may call: package.Service=gRPC target …"
+    )
+    team_protos: Words = Field(
+        default=(), description="Files of descriptor sets, with imports, that have these services."
     )
     jwt_secret: str = Field(default="", description="Shared secret of HS256 tokens; at least 32 bytes.")
     jwt_jwks: str = Field(
@@ -67,4 +75,14 @@ class Settings(CommonSettings, RedisSettings):
             raise ValueError("DEV_SIGN_IN needs JWT_SECRET, which signs the tokens")
         if self.jwt_jwks:
             key_set(self.jwt_jwks)  # it says what is wrong with a URL
+        return self
+
+    @cached_property
+    def teams(self) -> teams.Teams:
+        """The services of other teams, as TEAM_SERVICES and TEAM_PROTOS name them."""
+        return teams.load(self.team_services, map(Path, self.team_protos))
+
+    @model_validator(mode="after")
+    def _can_offer_teams_methods(self) -> "Settings":
+        table.methods((*table.OWN, *self.teams.services))  # it says what cannot be offered
         return self

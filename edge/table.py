@@ -1,7 +1,7 @@
 """The edge's table of methods and notifications, read out of the protos' options; pure.
 
 A team that annotates an RPC has it on the WebSocket, in the OpenRPC document and in the limits
-without a line here.
+without a line here: which services there are beside our own is a setting (teams.py).
 """
 
 from collections.abc import Iterable
@@ -9,12 +9,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf import message_factory
-from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 
 from edge.transcode import Convert, Reader, writer
+from messenger.aggregator.v1 import aggregator_pb2
 from messenger.common.v1 import options_pb2
+from messenger.edge.v1 import session_pb2
 from messenger.events.v1 import notifications_pb2
+
+SESSION: ServiceDescriptor = session_pb2.DESCRIPTOR.services_by_name["SessionService"]
+MESSENGER: ServiceDescriptor = aggregator_pb2.DESCRIPTOR.services_by_name["MessengerService"]
+OWN = (SESSION, MESSENGER)
+"""The services whose methods every client of ours knows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,31 +57,36 @@ class Method:
     response: type[Message]
 
 
-def methods(files: Iterable[FileDescriptor]) -> dict[str, Method]:
-    """The annotated methods of these proto files, by JSON-RPC name.
+def methods(services: Iterable[ServiceDescriptor]) -> dict[str, Method]:
+    """The annotated methods of these services, by JSON-RPC name.
 
     Raises:
-        ValueError: two methods have the same name, or one has no deadline.
+        ValueError: two methods have the same name, or one cannot be offered as its option says.
     """
     found: dict[str, Method] = {}
-    for file in files:
-        for service in file.services_by_name.values():
-            for descriptor in service.methods:
-                if not descriptor.GetOptions().HasExtension(options_pb2.jsonrpc):
-                    continue
-                method = _method(descriptor)
-                if method.name in found:
-                    raise ValueError(
-                        f"{descriptor.full_name}: {method.name} is taken by {found[method.name].path}"
-                    )
-                found[method.name] = method
+    for service in services:
+        for descriptor in service.methods:
+            if not descriptor.GetOptions().HasExtension(options_pb2.jsonrpc):
+                continue
+            method = _method(descriptor)
+            if method.name in found:
+                raise ValueError(
+                    f"{descriptor.full_name}: {method.name} is taken by {found[method.name].path}"
+                )
+            found[method.name] = method
     return found
 
 
 def _method(descriptor: MethodDescriptor) -> Method:
     option = descriptor.GetOptions().Extensions[options_pb2.jsonrpc]
-    if not option.name or not option.deadline_ms:
-        raise ValueError(f"{descriptor.full_name}: the jsonrpc option needs a name and a deadline_ms")
+    if not (option.name and option.deadline_ms and option.criticality):
+        raise ValueError(
+            f"{descriptor.full_name}: the jsonrpc option needs a name, a deadline_ms and a criticality"
+        )
+    if descriptor.client_streaming or descriptor.server_streaming:
+        raise ValueError(f"{descriptor.full_name}: streams are not offered to clients")
+    if option.ordered_by and option.ordered_by not in descriptor.input_type.fields_by_name:
+        raise ValueError(f"{descriptor.full_name}: its request has no field {option.ordered_by} to order by")
     service = descriptor.containing_service.full_name
     return Method(
         name=option.name,

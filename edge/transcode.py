@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import msgspec
 from google.protobuf import json_format, message_factory
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from mesh.errors import InvalidArgument
@@ -29,8 +29,14 @@ _SCALARS: dict[int, Any] = {
     FieldDescriptor.CPPTYPE_UINT32: Annotated[int, msgspec.Meta(ge=0, lt=2**32)],
     FieldDescriptor.CPPTYPE_INT64: int | str,  # the message itself holds 64 bits
     FieldDescriptor.CPPTYPE_UINT64: int | str,
-    FieldDescriptor.CPPTYPE_ENUM: str,
+    FieldDescriptor.CPPTYPE_ENUM: int | str,
 }
+_WELL_KNOWN: dict[str, Any] = {
+    "google.protobuf.Timestamp": str,
+    "google.protobuf.Duration": str,
+    "google.protobuf.Struct": dict[str, Any],
+}
+"""What json_format reads these from; it finds out by itself what others of that package are in JSON."""
 _WIDE = (FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_UINT64)
 
 
@@ -89,11 +95,13 @@ def _explain(text: str) -> str:
 
 def _struct_of(descriptor: Descriptor, known: dict[str, Any]) -> Any:  # a class made here
     if descriptor.full_name not in known:
-        known[descriptor.full_name] = None  # requests do not nest in themselves
+        known[descriptor.full_name] = None
         fields = [(field.name, _json_type(field, known) | None, None) for field in descriptor.fields]
         known[descriptor.full_name] = msgspec.defstruct(
             descriptor.name, fields, forbid_unknown_fields=True, kw_only=True, gc=False
         )
+    if known[descriptor.full_name] is None:
+        raise ValueError(f"{descriptor.full_name} holds itself; requests of clients cannot")
     return known[descriptor.full_name]
 
 
@@ -106,14 +114,12 @@ def _json_type(field: FieldDescriptor, known: dict[str, Any]) -> Any:  # a type
 
 def _single_type(field: FieldDescriptor, known: dict[str, Any]) -> Any:  # a type
     if field.type == FieldDescriptor.TYPE_BYTES:
-        return str
+        return bytes  # msgspec reads base64
     if field.cpp_type != FieldDescriptor.CPPTYPE_MESSAGE:
         return _SCALARS[field.cpp_type]
     nested = _nested(field)
-    if nested.full_name in ("google.protobuf.Timestamp", "google.protobuf.Duration"):
-        return str
-    if nested.full_name == "google.protobuf.Struct":
-        return dict[str, Any]
+    if nested.full_name.startswith("google.protobuf."):
+        return _WELL_KNOWN.get(nested.full_name, Any)
     return _struct_of(nested, known)
 
 
@@ -128,7 +134,10 @@ def _filler(descriptor: Descriptor, known: dict[str, Convert]) -> Convert:
         for name, convert in converts:
             value = getattr(values, name)
             if value is not None:
-                arguments[name] = value if convert is None else convert(value)
+                try:
+                    arguments[name] = value if convert is None else convert(value)
+                except (ValueError, TypeError, json_format.ParseError) as error:
+                    raise InvalidArgument(f"{name}: {error}") from None
         return arguments
 
     known[descriptor.full_name] = fill
@@ -148,8 +157,8 @@ def _into(field: FieldDescriptor, known: dict[str, Convert]) -> Convert | None:
 def _into_single(field: FieldDescriptor, known: dict[str, Convert]) -> Convert | None:
     if field.cpp_type in _WIDE:
         return int
-    if field.type == FieldDescriptor.TYPE_BYTES:
-        return base64.b64decode
+    if field.enum_type is not None:
+        return _number_of(field.enum_type)
     if field.cpp_type != FieldDescriptor.CPPTYPE_MESSAGE:
         return None
     nested = _nested(field)
@@ -158,6 +167,17 @@ def _into_single(field: FieldDescriptor, known: dict[str, Convert]) -> Convert |
         return lambda value: json_format.ParseDict(value, message())
     fill = _filler(nested, known)
     return lambda values: message(**fill(values))
+
+
+def _number_of(enum: EnumDescriptor) -> Convert:
+    numbers = {value.name: value.number for value in enum.values}
+
+    def convert(value: int | str) -> int:
+        if isinstance(value, str) and value not in numbers:
+            raise ValueError(f"must be one of {', '.join(numbers)}")
+        return numbers[value] if isinstance(value, str) else value
+
+    return convert
 
 
 # ── protobuf → JSON ─────────────────────────────────────────────────────────────────────────────────────────

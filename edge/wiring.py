@@ -29,9 +29,7 @@ from mesh.channel import nobody
 from mesh.feed import Feed
 from mesh.lifecycle import App
 from mesh.presence import Register
-from messenger.aggregator.v1 import aggregator_pb2
 from messenger.dbapi.v1 import dbapi_pb2_grpc
-from messenger.edge.v1 import session_pb2
 
 
 async def wire(settings: Settings, app: App) -> None:
@@ -40,14 +38,18 @@ async def wire(settings: Settings, app: App) -> None:
     signed = Signer(settings.assertion_signing_key).current if settings.assertion_signing_key else nobody
     aggregator = await app.channel(settings.aggregator_address, "aggregator", assertion=signed)
     dbapi = await app.channel(settings.dbapi_address, "dbapi", assertion=signed)
+    # Teams have certificates by the names of their hosts, and may go on in the user's name.
+    teams = {
+        service: await app.channel(target, assertion=signed)
+        for service, target in settings.teams.addresses.items()
+    }
     bus = await enter(
         Bus(settings.redis_urls, retention=settings.bus_retention_seconds, length=settings.bus_stream_length)
     )
 
-    methods = table.methods([session_pb2.DESCRIPTOR, aggregator_pb2.DESCRIPTOR])
-    openrpc = document(
-        methods, url=settings.public_url, described=comments(_descriptors().file), limits=_limits(settings)
-    )
+    methods = table.methods((*table.OWN, *settings.teams.services))
+    described = {**settings.teams.described, **comments(_descriptors().file)}
+    openrpc = document(methods, url=settings.public_url, described=described, limits=_limits(settings))
     place = secrets.token_hex(8)
     buckets = await enter(
         SharedBuckets(settings.redis_urls, rate=settings.limit_rate, burst=settings.limit_burst)
@@ -64,7 +66,7 @@ async def wire(settings: Settings, app: App) -> None:
     mailbox = dbapi_pb2_grpc.MailboxServiceStub(dbapi)
     calls = Calls(
         methods,
-        channels={"messenger.aggregator.v1.MessengerService": aggregator},
+        channels={table.MESSENGER.full_name: aggregator, **teams},
         local=local_methods(openrpc),
         fallbacks=fallbacks(mailbox),
         admission=admission,

@@ -24,7 +24,7 @@ def microseconds(work: Work, calls: int) -> float:
 
 def works() -> dict[str, Work]:
     """What is timed, on `messages.send`."""
-    send = table.methods([aggregator_pb2.DESCRIPTOR])["messages.send"]
+    send = table.methods([table.MESSENGER])["messages.send"]
     request = send.reader.read(PARAMS)
     response = aggregator_pb2.SendMessageResponse()
     json_format.ParseDict(

@@ -10,10 +10,8 @@ from edge.table import Method
 from mesh.bus import EventId, parse_push
 from mesh.errors import InvalidArgument
 from mesh.server import check
-from messenger.aggregator.v1 import aggregator_pb2
-from messenger.edge.v1 import session_pb2
 
-METHODS: dict[str, Method] = table.methods([session_pb2.DESCRIPTOR, aggregator_pb2.DESCRIPTOR])
+METHODS: dict[str, Method] = table.methods(table.OWN)
 PARSE_ERRORS = {jsonrpc.PARSE_ERROR, jsonrpc.INVALID_REQUEST}
 
 

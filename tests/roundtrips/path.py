@@ -37,7 +37,6 @@ from mesh.bus import Bus
 from mesh.channel import Channel
 from mesh.mailbox.mongo import MongoMailbox
 from mesh.presence import Register
-from messenger.aggregator.v1 import aggregator_pb2
 from messenger.dbapi.v1 import dbapi_pb2_grpc
 from messenger.edge.v1 import session_pb2
 from messenger.events.v1 import queue_pb2
@@ -141,7 +140,7 @@ class Path:
         )
         aggregator = MessengerService(dbapi_pb2_grpc.MailboxServiceStub(dbapi), parts, people)
         self.calls = Calls(
-            table.methods([session_pb2.DESCRIPTOR, aggregator_pb2.DESCRIPTOR]),
+            table.methods(table.OWN),
             channels={"messenger.aggregator.v1.MessengerService": cast(Channel, self._channel(aggregator))},
             local=local_methods({}),
             fallbacks={},

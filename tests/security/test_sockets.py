@@ -21,7 +21,6 @@ from edge.settings import Settings
 from edge.ws import Gateway
 from mesh import tokens
 from mesh.bus import EventId
-from messenger.edge.v1 import session_pb2
 
 SECRET = "s" * 32
 
@@ -52,7 +51,7 @@ async def url() -> AsyncIterator[str]:
     )
     nothing: Any = None
     hub: Any = QuietHub()
-    methods = table.methods([session_pb2.DESCRIPTOR])
+    methods = table.methods([table.SESSION])
     calls = Calls(methods, channels={}, local=local_methods({}), fallbacks={}, admission=nothing)
     authenticator = Authenticator(secret=SECRET, keys=None)
     gateway = Gateway(settings, authenticator=authenticator, calls=calls, hub=hub)

@@ -67,7 +67,7 @@ class World:
     def __init__(self, behavior: Behavior, **fallbacks: Any) -> None:
         self.door = OpenDoor()
         self.caller = Ann()
-        methods = table.methods([aggregator_pb2.DESCRIPTOR])
+        methods = table.methods([table.MESSENGER])
         service = methods["messages.send"].service
         self.calls = Calls(
             methods,

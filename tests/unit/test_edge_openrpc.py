@@ -10,9 +10,7 @@ from edge import jsonrpc, table
 from edge.comments import comments
 from edge.openrpc import document
 from edge.schema import Schemas
-from messenger.aggregator.v1 import aggregator_pb2
 from messenger.common.v1 import types_pb2
-from messenger.edge.v1 import session_pb2
 from messenger.events.v1 import notifications_pb2
 from tests.contract.meta_schema import violations
 
@@ -20,7 +18,7 @@ COMPILED = descriptor_pb2.FileDescriptorSet.FromString(
     files("messenger").joinpath("descriptors.binpb").read_bytes()
 )
 DOCUMENT: Any = document(
-    table.methods([session_pb2.DESCRIPTOR, aggregator_pb2.DESCRIPTOR]),
+    table.methods(table.OWN),
     url="https://chat.example",
     described=comments(COMPILED.file),
     limits={"calls_at_once": 100},

@@ -1,64 +1,77 @@
 """The edge's table, out of the protos' options."""
 
+from typing import Any
+
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool
-from google.protobuf.descriptor import FileDescriptor
+from google.protobuf.descriptor import ServiceDescriptor
 
-from edge.table import Notifications, methods
-from messenger.aggregator.v1 import aggregator_pb2
+from edge.table import OWN, Notifications, methods
 from messenger.common.v1 import options_pb2
-from messenger.edge.v1 import session_pb2
 from messenger.events.v1 import notifications_pb2
 
 
-def service(package: str, *options: options_pb2.JsonRpc) -> FileDescriptor:
-    """A proto file with a service that has one annotated method for each of the options, and one without."""
-    file = descriptor_pb2.FileDescriptorProto(name=f"{package}.proto", package=package, syntax="proto3")
-    file.dependency.append(options_pb2.DESCRIPTOR.name)
-    file.message_type.add(name="Empty")
+def service(*options: options_pb2.JsonRpc, **method: Any) -> ServiceDescriptor:
+    """A service that has one annotated method for each of the options, and one without."""
+    file = descriptor_pb2.FileDescriptorProto(name="team.proto", package="team.v1", syntax="proto3")
+    message = file.message_type.add(name="Empty")
+    message.field.add(name="x", number=1, type=9, label=1)
     added = file.service.add(name="Service")
     for number, option in enumerate(options):
-        method = added.method.add(name=f"Method{number}", input_type="Empty", output_type="Empty")
-        method.options.Extensions[options_pb2.jsonrpc].CopyFrom(option)
+        one = added.method.add(name=f"Method{number}", input_type="Empty", output_type="Empty", **method)
+        one.options.Extensions[options_pb2.jsonrpc].CopyFrom(option)
     added.method.add(name="Inside", input_type="Empty", output_type="Empty")
-    pool = descriptor_pool.Default()
+    pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    return pool.FindFileByName(f"{package}.proto")
+    found: ServiceDescriptor = pool.FindServiceByName("team.v1.Service")
+    return found
+
+
+def option(**changed: Any) -> options_pb2.JsonRpc:
+    """A good option, but for what is changed."""
+    whole: dict[str, Any] = {"name": "team.do", "deadline_ms": 1500, "cost": 3, "criticality": 3}
+    return options_pb2.JsonRpc(**whole | changed)
 
 
 def test_a_team_adds_a_method() -> None:
     """An annotated RPC is in the table with its option's values; one without the option is not."""
-    option = options_pb2.JsonRpc(name="team.do", deadline_ms=1500, cost=3, idempotent=True, ordered_by="x")
-    [(name, method)] = methods([service("team.v1", option)]).items()
+    [(name, method)] = methods([service(option(idempotent=True, ordered_by="x"))]).items()
     assert (name, method.name, method.path) == ("team.do", "team.do", "/team.v1.Service/Method0")
     assert (method.service, method.deadline, method.cost) == ("team.v1.Service", 1.5, 3)
-    assert (method.idempotent, method.ordered_by) == (True, "x")
+    assert (method.criticality, method.idempotent, method.ordered_by) == (3, True, "x")
 
 
 def test_two_methods_of_one_name() -> None:
     """A name that is taken is refused, naming both methods."""
-    option = options_pb2.JsonRpc(name="team.do", deadline_ms=1)
-    with pytest.raises(ValueError, match=r"twice.v1.Service.Method1.*/twice.v1.Service/Method0"):
-        methods([service("twice.v1", option, option)])
+    with pytest.raises(ValueError, match=r"team.v1.Service.Method1: team.do.*/team.v1.Service/Method0"):
+        methods([service(option(), option())])
+    with pytest.raises(ValueError, match=r"Method0: messages.send is taken by /messenger"):
+        methods([*OWN, service(option(name="messages.send"))])
 
 
-@pytest.mark.parametrize(
-    "option", [options_pb2.JsonRpc(name="x"), options_pb2.JsonRpc(deadline_ms=1)], ids=["deadline", "name"]
-)
-def test_an_option_that_lacks_something(option: options_pb2.JsonRpc, request: pytest.FixtureRequest) -> None:
-    """A method without a deadline or a name is refused when the table is made, not when it is called."""
-    package = f"lacks.{'name' if not option.name else 'deadline'}.v1"
-    with pytest.raises(ValueError, match="needs a name and a deadline_ms"):
-        methods([service(package, option)])
+@pytest.mark.parametrize("lacks", ["name", "deadline_ms", "criticality"])
+def test_an_option_that_lacks_something(lacks: str) -> None:
+    """A method without one of them is refused when the table is made, not when it is called."""
+    with pytest.raises(ValueError, match=f"Method0: the jsonrpc option needs .*{lacks}"):
+        methods([service(option(**{lacks: None}))])
+
+
+@pytest.mark.parametrize("side", ["client_streaming", "server_streaming"])
+def test_streams_are_not_offered(side: str) -> None:
+    """An annotated stream is refused when the table is made: a client's call has one answer."""
+    with pytest.raises(ValueError, match="Method0: streams are not offered"):
+        methods([service(option(), **{side: True})])
+
+
+def test_an_order_by_nothing() -> None:
+    """A field to order by that the request lacks is refused when the table is made."""
+    with pytest.raises(ValueError, match="Method0: its request has no field y"):
+        methods([service(option(ordered_by="y"))])
 
 
 def test_every_method_of_the_protos() -> None:
-    """The table of the shipped protos is whole: each field that orders calls is there."""
-    table = methods([session_pb2.DESCRIPTOR, aggregator_pb2.DESCRIPTOR])
-    assert {"session.connect", "messages.send", "rpc.discover"} <= set(table)
-    for method in table.values():
-        names = {field.name for field in method.request.DESCRIPTOR.fields}
-        assert not method.ordered_by or method.ordered_by in names
+    """The table of the shipped protos is whole."""
+    assert {"session.connect", "messages.send", "rpc.discover"} <= set(methods(OWN))
 
 
 def test_kept_notifications_have_ids_and_the_others_none() -> None:

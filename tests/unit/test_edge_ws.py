@@ -21,7 +21,6 @@ from edge.settings import Settings
 from edge.ws import Gateway
 from mesh import tokens
 from mesh.bus import EventId
-from messenger.edge.v1 import session_pb2
 
 SECRET = "s" * 32
 
@@ -66,7 +65,7 @@ async def gateway(hub: CountingHub) -> AsyncIterator[Gateway]:
         connect_seconds=0.2,
     )
     calls = Calls(
-        table.methods([session_pb2.DESCRIPTOR]),
+        table.methods([table.SESSION]),
         channels={},
         local=local_methods({}),
         fallbacks={},

@@ -6,9 +6,11 @@ from typing import Any
 import msgspec
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory
+from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
+from google.protobuf.wrappers_pb2 import DoubleValue
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,7 +39,7 @@ SCALARS: dict[str, tuple[int, st.SearchStrategy[Any]]] = {
 def everything() -> type[Message]:
     """A message type with each scalar: plain, optional and repeated; nested, mapped and well-known ones."""
     file = descriptor_pb2.FileDescriptorProto(name="kinds.proto", package="kinds", syntax="proto3")
-    file.dependency.append("google/protobuf/timestamp.proto")
+    file.dependency.extend(f"google/protobuf/{name}.proto" for name in ("timestamp", "wrappers", "empty"))
     colour = file.enum_type.add(name="Colour")
     for number, name in enumerate(("COLOUR_UNSPECIFIED", "COLOUR_RED", "COLOUR_BLUE")):
         colour.value.add(name=name, number=number)
@@ -62,6 +64,8 @@ def everything() -> type[Message]:
     add("inner", Field.TYPE_MESSAGE, type_name=".kinds.Inner")
     add("inners", Field.TYPE_MESSAGE, Field.LABEL_REPEATED, ".kinds.Inner")
     add("at", Field.TYPE_MESSAGE, type_name=".google.protobuf.Timestamp")
+    add("share", Field.TYPE_MESSAGE, type_name=".google.protobuf.DoubleValue")
+    add("nothing", Field.TYPE_MESSAGE, type_name=".google.protobuf.Empty")
     pool = descriptor_pool.Default()
     pool.Add(file)
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("kinds.Kinds"))
@@ -86,6 +90,7 @@ def messages(draw: st.DrawFn) -> Message:
         fields["inner"] = {"name": draw(st.text())}
     fields["inners"] = [{"name": text} for text in draw(st.lists(st.text(), max_size=2))]
     if draw(st.booleans()):
+        fields["share"], fields["nothing"] = DoubleValue(value=draw(SCALARS["double"][1])), Empty()
         fields["at"] = Timestamp(seconds=draw(st.integers(-62135596800, 253402300799)), nanos=123_000_000)
     return KINDS(**fields)
 
@@ -121,6 +126,28 @@ def test_a_struct_is_plain_json() -> None:
     """A google.protobuf.Struct is written as the object that it holds."""
     document = {"a": [1, "x", None, {"b": True}]}
     assert writer(Struct.DESCRIPTOR)(json_format.ParseDict(document, Struct())) == document
+
+
+@pytest.mark.parametrize(
+    ("params", "text"),
+    [
+        (b'{"one_enum": "COLOUR_GREEN"}', "one_enum: must be one of COLOUR_UNSPECIFIED, COLOUR_RED, "),
+        (b'{"many_enum": ["RED"]}', "many_enum: must be one of"),
+        (b'{"one_int64": "many"}', "one_int64: "),
+        (b'{"at": "yesterday"}', "at: "),
+        (b'{"share": "much"}', "share: "),
+        (b'{"one_bytes": "?"}', "one_bytes: "),
+    ],
+)  # fmt: skip
+def test_values_of_no_such_kind(params: bytes, text: str) -> None:
+    """What has the right type and is no value of the field is refused by the field's name."""
+    with pytest.raises(InvalidArgument, match=text):
+        READER.read(params)
+
+
+def test_a_number_of_an_enum() -> None:
+    """ProtoJSON takes an enum's number as well as its name."""
+    assert READER.read(b'{"one_enum": 1}') == READER.read(b'{"one_enum": "COLOUR_RED"}')
 
 
 SEND = Reader(aggregator_pb2.SendMessageRequest.DESCRIPTOR)
