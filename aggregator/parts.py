@@ -7,7 +7,7 @@ from typing import TypeVar
 import structlog
 
 from aggregator import rules
-from mesh import call
+from mesh.breaker import Part
 from mesh.errors import MessengerError
 from messenger.common.v1 import types_pb2
 from messenger.items.v1 import items_pb2, items_pb2_grpc
@@ -24,7 +24,7 @@ class Parts:
     Args:
         profiles: the profiles service.
         items: the items service.
-        seconds: what one part may cost an answer.
+        seconds: what one part may cost an answer; one that keeps failing costs nothing.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Parts:
     ) -> None:
         self._profiles = profiles
         self._items = items
-        self._seconds = seconds
+        self._parts = {name: Part(name, seconds=seconds) for name in (rules.PROFILES, rules.ITEMS)}
 
     async def enrich(self, chats: Sequence[types_pb2.Chat]) -> list[str]:
         """Completes chats in place.
@@ -53,15 +53,15 @@ class Parts:
         return [name for name, answer in ((rules.PROFILES, profiles), (rules.ITEMS, items)) if answer is None]
 
     async def _ask(
-        self, name: str, part: Callable[[list[str]], Awaitable[dict[str, P]]], ids: list[str]
+        self, name: str, get: Callable[[list[str]], Awaitable[dict[str, P]]], ids: list[str]
     ) -> dict[str, P] | None:
         if not ids:
             return {}
         try:
-            with call.budget(self._seconds):
-                return await part(ids)
+            async with self._parts[name].asked():
+                return await get(ids)
         except MessengerError as error:
-            log.info("an answer goes without a part", part=name, cause=error.detail)
+            log.debug("an answer goes without a part", part=name, cause=error.detail)
             return None
 
     async def _get_profiles(self, ids: list[str]) -> dict[str, profiles_pb2.Profile]:

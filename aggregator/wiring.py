@@ -32,7 +32,8 @@ async def wire(settings: Settings, app: App) -> None:
     bus = await enter(
         Bus(settings.redis_urls, retention=settings.bus_retention_seconds, length=settings.bus_stream_length)
     )
-    people = People(await enter(Register(settings.redis_urls, place="aggregator")), bus)
+    register = await enter(Register(settings.redis_urls, place="aggregator"))
+    people = People(register, bus, nodes=len(settings.redis_urls), seconds=settings.optional_seconds)
     service = MessengerService(dbapi_pb2_grpc.MailboxServiceStub(dbapi), parts, people)
     app.serve(aggregator_pb2_grpc.add_MessengerServiceServicer_to_server, service)
     app.check("dbapi", dbapi.ready)

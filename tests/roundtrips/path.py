@@ -117,7 +117,7 @@ class Path:
             buckets, redis_url=self._redis[0], place="here", concurrent=1000, calls_per_edge=1000
         )
         register = await enter(Register(self._redis, place="here"))
-        self._build(await enter(admission), People(register, self.bus))
+        self._build(await enter(admission), People(register, self.bus, nodes=len(self._redis), seconds=5))
         return self
 
     async def __aexit__(self, *error: Any) -> None:
