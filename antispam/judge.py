@@ -1,12 +1,14 @@
 """Asks all checkers side by side under one budget. What they do not answer in time stays unchecked."""
 
 import asyncio
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
 import structlog
 
 from antispam.verdict import Candidate, Verdict, merge, unchecked
+from mesh import call
 
 log = structlog.get_logger()
 
@@ -21,7 +23,10 @@ class Checker(Protocol):
     name: str
 
     async def check(self, candidates: Sequence[Candidate]) -> Sequence[Verdict]:
-        """One verdict a candidate, in order. It is cancelled when the budget is spent."""
+        """One verdict a candidate, in order.
+
+        The budget is the current call's deadline; it is cancelled when that has passed.
+        """
 
 
 class Judge:
@@ -29,20 +34,30 @@ class Judge:
 
     Args:
         checkers: asked side by side.
-        budget: seconds for all that is judged in one call.
+        budget: seconds for all that is judged in one call, at most.
+
+    Attributes:
+        budget: the same.
     """
 
     def __init__(self, checkers: Sequence[Checker], *, budget: float = 0.15) -> None:
         self._checkers = checkers
-        self._budget = budget
+        self.budget = budget
 
-    async def judge(self, candidates: Sequence[Candidate]) -> list[Verdict]:
-        """One verdict a candidate, in order, within the budget; never raises."""
+    async def judge(self, candidates: Sequence[Candidate], within: float = math.inf) -> list[Verdict]:
+        """One verdict a candidate, in order, within the budget; never raises.
+
+        Args:
+            candidates: all that is to be judged.
+            within: seconds that there are left for them, where that is less than the budget.
+        """
         if not candidates:
             return []
-        tasks = [asyncio.create_task(self._ask(checker, candidates)) for checker in self._checkers]
+        budget = min(self.budget, within)
+        with call.budget(budget):
+            tasks = [asyncio.create_task(self._ask(checker, candidates)) for checker in self._checkers]
         try:
-            _, late = await asyncio.wait(tasks, timeout=self._budget)
+            _, late = await asyncio.wait(tasks, timeout=budget)
         finally:
             for task in tasks:
                 task.cancel()

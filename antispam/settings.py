@@ -12,7 +12,10 @@ class Settings(CommonSettings, QueueSettings):
 
     antispam_checkers: Words = Field(default=(), description="Addresses of teams' own CheckerServices.")
     antispam_budget_ms: int = Field(
-        default=150, gt=0, description="Time for judging what is taken from the queue at once."
+        default=1_000, gt=0, description="Time from a message's publishing until it goes on, judged or not."
+    )
+    antispam_checkers_ms: int = Field(
+        default=150, gt=0, description="Time that all checkers together may take at once, within the budget."
     )
     antispam_late_budget_ms: int = Field(
         default=2_000, gt=0, description="Time for judging at once what passed unchecked."

@@ -15,6 +15,7 @@ from antispam.settings import Settings
 from antispam.teams import TeamChecker
 from antispam.verdict import Candidate
 from mesh.amqp import LATE, MESSAGES, Consumer, Publisher
+from mesh.breaker import Part
 from mesh.lifecycle import App
 from messenger.antispam.v1.antispam_pb2_grpc import CheckerServiceStub, add_CheckerServiceServicer_to_server
 
@@ -44,21 +45,31 @@ def rules(settings: Settings, clock: Callable[[Candidate], float] | None = None)
     )
 
 
+def _teams(stubs: dict[str, CheckerServiceStub], role: str, seconds: float) -> list[TeamChecker]:
+    """A checker for each address, with a breaker of its own for this role."""
+    return [
+        TeamChecker(address, stub.Check, Part(f"{role} {address}", seconds=seconds))
+        for address, stub in stubs.items()
+    ]
+
+
 async def wire(settings: Settings, app: App) -> None:
     """Builds and starts antispam's parts."""
     enter = app.stack.enter_async_context
-    budget = settings.antispam_budget_ms / 1000
+    budget = settings.antispam_checkers_ms / 1000
     own = rules(settings)
     late_budget = settings.antispam_late_budget_ms / 1000
     late_own = rules(settings, time_of_sending())
     stubs = {
         address: CheckerServiceStub(await app.channel(address)) for address in settings.antispam_checkers
     }
-    teams = [TeamChecker(address, stub.Check, budget=budget) for address, stub in stubs.items()]
-    late_teams = [TeamChecker(address, stub.Check, budget=late_budget) for address, stub in stubs.items()]
+    teams = _teams(stubs, "checker", budget)
+    late_teams = _teams(stubs, "late checker", late_budget)
     topology = settings.topology()
     publisher = await enter(Publisher(settings.amqp_url, topology, name="antispam"))
-    handler = Antispam(Judge([own, *teams], budget=budget), publisher)
+    handler = Antispam(
+        Judge([own, *teams], budget=budget), publisher, budget=settings.antispam_budget_ms / 1000
+    )
     consumer = Consumer(
         settings.amqp_url, topology, MESSAGES, handler, publisher, drain_timeout=settings.drain_seconds
     )

@@ -5,6 +5,7 @@ Nothing is acknowledged before its events had their effect or stand safely furth
 
 import asyncio
 import contextlib
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -22,6 +23,7 @@ from mesh.amqp.delivery import (
     Received,
     Retry,
     UnreadableError,
+    age_of,
     decode,
     describe,
     headers_of,
@@ -29,7 +31,7 @@ from mesh.amqp.delivery import (
 )
 from mesh.amqp.link import Link, translated
 from mesh.amqp.publisher import Publisher
-from mesh.amqp.topology import PARKED, Topology
+from mesh.amqp.topology import MESSAGES, PARKED, Topology
 from mesh.batching import SIZE
 from mesh.errors import DeadlineExceeded, Internal, MessengerError, Unavailable
 from messenger.events.v1.queue_pb2 import Event
@@ -65,6 +67,7 @@ class _Arrived:
     message: AbstractIncomingMessage
     delivery: Delivery
     events: Sequence[Event]
+    published: float  # on the monotonic clock
 
 
 class Consumer:
@@ -102,6 +105,8 @@ class Consumer:
     ) -> None:
         self._topology = topology
         self._name = topology.name(queue)
+        # What has been in `messages` for the window leaves it; twice that is no more than a broker's delay.
+        self._longest_wait = 2 * topology.window if queue == MESSAGES else math.inf
         self._size = SIZE.labels(f"process {self._name}")
         self._age = AGE.labels(self._name)
         self._handler = handler
@@ -173,7 +178,10 @@ class Consumer:
             log.error("body parked", queue=self._name, cause=str(error))
             await self._park(message, delivery, str(error))
         else:
-            self._waiting.append(_Arrived(message=message, delivery=delivery, events=events))
+            published = time.monotonic() - age_of(delivery, time.time() * 1000, self._longest_wait)
+            self._waiting.append(
+                _Arrived(message=message, delivery=delivery, events=events, published=published)
+            )
             self._woken.set()
 
     async def _park(self, message: AbstractIncomingMessage, delivery: Delivery, cause: str) -> None:
@@ -187,7 +195,12 @@ class Consumer:
 
     async def _work(self) -> None:
         while batch := await self._gather():
-            received = [Received(event=event, delivery=one.delivery) for one in batch for event in one.events]
+            now = time.monotonic()
+            received = [
+                Received(event=event, delivery=one.delivery, waited=now - one.published)
+                for one in batch
+                for event in one.events
+            ]
             answered = await self._handle(received)
             for outcome, number in Counter(type(one).__name__.lower() for one in answered).items():
                 OUTCOMES.labels(self._name, outcome).add(number)

@@ -11,7 +11,7 @@ from messenger.events.v1.queue_pb2 import Event, EventBatch
 VERSION = 1
 """The version of EventBatch that this code writes and reads."""
 
-ATTEMPT, CAUSE, TRACE = "attempt", "cause", "traceparent"
+ATTEMPT, CAUSE, TRACE, PUBLISHED = "attempt", "cause", "traceparent", "published"
 
 CAUSE_LENGTH = 500
 """Characters of a cause that travel in the headers."""
@@ -28,20 +28,27 @@ class Delivery:
         cause: why the attempt before failed.
         expired: it left `messages` because antispam did not take it within the window.
         traceparent: the publisher's trace context.
+        published_ms: when it was published, by the publisher's clock: Unix time, ms; 0 where it does not say.
     """
 
     attempt: int = 1
     cause: str = ""
     expired: bool = False
     traceparent: str = ""
+    published_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Received:
-    """One event and the delivery that it came with."""
+    """One event and the delivery that it came with.
+
+    Attributes:
+        waited: seconds since it was published, as far as two hosts' clocks can be trusted.
+    """
 
     event: Event
     delivery: Delivery
+    waited: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,16 +120,33 @@ def decode(body: bytes) -> list[Event]:
 
 def describe(headers: Mapping[str, object], topology: Topology) -> Delivery:
     """Reads the headers of a delivery; what is missing or odd counts as a first attempt."""
-    attempt = headers.get(ATTEMPT)
     deaths = headers.get("x-death")
     return Delivery(
-        attempt=attempt if isinstance(attempt, int) and attempt > 0 else 1,
+        attempt=_positive(headers.get(ATTEMPT)) or 1,
         cause=str(headers.get(CAUSE, "")),
         expired=any(_expired(death, topology.name(MESSAGES)) for death in deaths)
         if isinstance(deaths, list)
         else False,
         traceparent=str(headers.get(TRACE, "")),
+        published_ms=_positive(headers.get(PUBLISHED)),
     )
+
+
+def _positive(value: object) -> int:
+    return value if isinstance(value, int) and value > 0 else 0
+
+
+def age_of(delivery: Delivery, now_ms: float, longest: float) -> float:
+    """Seconds since a delivery was published.
+
+    Args:
+        delivery: says when, by its publisher's clock.
+        now_ms: Unix time, ms, by this host's clock.
+        longest: seconds that a body can wait in its queue at most. What claims more, or comes from the
+            future, shows that the clocks differ, and counts as published now.
+    """
+    seconds = (now_ms - delivery.published_ms) / 1000
+    return seconds if delivery.published_ms and 0 <= seconds <= longest else 0.0
 
 
 def _expired(death: object, queue: str) -> bool:

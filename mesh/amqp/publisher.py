@@ -1,13 +1,14 @@
 """Publishes batches of events with publisher confirm and a time limit. Gathering them is left to callers."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 from aio_pika import DeliveryMode, Message
 from opentelemetry.trace import SpanKind
 
 from mesh import call, tracing
-from mesh.amqp.delivery import TRACE, Headers, encode
+from mesh.amqp.delivery import PUBLISHED, TRACE, Headers, encode
 from mesh.amqp.link import Link, translated
 from mesh.amqp.topology import Topology
 from mesh.batching import SIZE
@@ -65,7 +66,7 @@ class Publisher:
             exchange: MESSAGES, CHECKED, RETRY or PARKED; the topology's prefix is added.
             routing_key: a rung for RETRY, "" for the others.
             events: at least one; those without a trace context get the current call's.
-            headers: `attempt`, `cause`; `traceparent` is added, the first traced event's.
+            headers: `attempt`, `cause`; added are `traceparent`, the first traced event's, and `published`.
             timeout: seconds; less where the current call has less left.
 
         Raises:
@@ -76,7 +77,8 @@ class Publisher:
         ours = call.current().traceparent
         traceparents = [event.traceparent or ours for event in events]
         with tracing.batch(f"publish {name}", SpanKind.PRODUCER, traceparents) as span:
-            headers = {**(headers or {}), TRACE: span.traceparent}
+            published_ms = time.time_ns() // 1_000_000
+            headers = {**(headers or {}), TRACE: span.traceparent, PUBLISHED: published_ms}
             await self.publish_body(
                 exchange, routing_key, encode(events, span.traceparents), headers, timeout=timeout
             )

@@ -147,7 +147,7 @@ class Path:
             admission=admission,
         )
         settings = AntispamSettings(amqp_url="amqp://none")
-        self.antispam = Antispam(Judge([rules(settings)], budget=5), publisher)
+        self.antispam = Antispam(Judge([rules(settings)], budget=5), publisher, budget=5)
         self.dbstore = EventHandler(self.receiving, self.bus, LateCheck(self.receiving, publisher))
 
     def _channel(self, servicer: object) -> Any:  # what a generated stub takes

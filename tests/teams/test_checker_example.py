@@ -8,6 +8,7 @@ import pytest
 
 from antispam.teams import TeamChecker
 from antispam.verdict import PASS, Candidate, reject
+from mesh.breaker import Part
 from mesh.channel import Channel
 from messenger.antispam.v1 import antispam_pb2
 from messenger.antispam.v1.antispam_pb2_grpc import CheckerServiceStub
@@ -55,7 +56,7 @@ async def test_antispam_understands_it(tmp_path: Path) -> None:
     server = serve(address)
     try:
         async with Channel(address) as channel:
-            team = TeamChecker("prepayment", CheckerServiceStub(channel).Check, budget=5)
+            team = TeamChecker("prepayment", CheckerServiceStub(channel).Check, Part("team", seconds=5))
             verdicts = await team.check(
                 [
                     Candidate(message_id="1", sender_id="a", receiver_id="b", text="Hello"),

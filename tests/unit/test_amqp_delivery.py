@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.amqp import DONE, PARKED, RETRY, Delivery, Outcome, Park, Retry, Topology
-from mesh.amqp.delivery import UnreadableError, decode, describe, encode, plan
+from mesh.amqp.delivery import UnreadableError, age_of, decode, describe, encode, plan
 from messenger.events.v1.queue_pb2 import Event, ReadAdvanced
 
 TOPOLOGY = Topology()
@@ -86,6 +86,17 @@ def test_headers() -> None:
     assert describe(
         {"attempt": 3, "cause": "c", "traceparent": "t", "x-death": [death]}, TOPOLOGY
     ) == Delivery(attempt=3, cause="c", traceparent="t", expired=True)
-    assert describe({"attempt": "many", "x-death": "none"}, TOPOLOGY) == Delivery()
+    assert describe({"published": 1_700_000_000_000}, TOPOLOGY) == Delivery(published_ms=1_700_000_000_000)
+    assert describe({"attempt": "many", "x-death": "none", "published": "now"}, TOPOLOGY) == Delivery()
     assert describe({"attempt": -1, "x-death": [{**death, "queue": "retry.1s"}]}, TOPOLOGY) == Delivery()
     assert describe({"x-death": [{**death, "reason": "delivery_limit"}]}, TOPOLOGY) == Delivery()
+
+
+@pytest.mark.parametrize(
+    ("published_ms", "seconds"),
+    [(9_500, 0.5), (10_000, 0.0), (6_000, 4.0), (5_999, 0.0), (10_001, 0.0), (3_600_000, 0.0), (0, 0.0)],
+    ids=["waited", "just now", "longest", "absurd", "ahead", "far ahead", "unsaid"],
+)
+def test_age(published_ms: int, seconds: float) -> None:
+    """How long a body waited; a time that cannot be, by two hosts' clocks, counts as now."""
+    assert age_of(Delivery(published_ms=published_ms), 10_000, longest=4.0) == seconds
