@@ -1,6 +1,6 @@
 # Thin: what happens is in deploy/local/setup.sh (set-up) and in `python -m mesh` (the stack).
 .DEFAULT_GOAL := help
-.PHONY: help run up down status logs test fuzz check bench proto clean screenshots setup servers browser faults metrics
+.PHONY: help run up down status logs test fuzz check bench proto promise clean screenshots setup servers browser faults metrics
 
 SETUP := deploy/local/setup.sh
 VENV := .venv/bin
@@ -45,6 +45,7 @@ check: setup browser metrics ## What CI runs: format, lint, types, import law, p
 	$(VENV)/lint-imports --no-logo
 	$(VENV)/buf format protos --path protos/messenger --diff --exit-code
 	$(VENV)/buf lint $(GEN) --config protos/buf.yaml
+	$(VENV)/python protos/promise.py check
 	$(VENV)/pytest $(ARGS)
 
 bench: setup ## Measure everything on stacks of its own, in under 15 minutes; one: python -m bench --help
@@ -57,6 +58,9 @@ screenshots: setup browser ## Take the pictures of docs/screenshots, in windows 
 	@$(VENV)/python -m tests.browser.screenshots
 
 proto: $(GEN) ## Build protos/gen from the .proto files
+
+promise: $(GEN) ## Take the protos as they are into the promise that make check guards by buf breaking
+	@$(VENV)/python protos/promise.py renew
 
 clean: ## Remove all that can be made again (.venv, generated code, caches); refuses while the stack runs
 	@$(SETUP) clean
