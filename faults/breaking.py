@@ -5,14 +5,14 @@ import contextlib
 import shutil
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 
 import pymongo
 from pymongo.errors import PyMongoError
 
 from faults.history import Recorder
-from faults.plan import Fault, Layout
+from faults.plan import Fault, Layout, Round
 from mesh.stack import Stack, StackError, Stage
 from mesh.stack.plan import Program
 
@@ -79,53 +79,46 @@ class Breaker:
         self._tell = tell
         self._busy: dict[str, asyncio.Lock] = {}
 
-    async def carry_out(
-        self, plan: Sequence[Fault], seconds: float, recovered: Callable[[], Awaitable[None]]
-    ) -> None:
+    async def carry_out(self, plan: Sequence[Round], recovered: Callable[[], Awaitable[None]]) -> None:
         """Does the faults, and returns when everything is healed and ready.
 
-        Between faults that are not beside each other it waits for `recovered`.
-
-        None begins after so many seconds: on a slow machine programs take longer to come back than planned.
+        After each round it waits for `recovered`.
         """
-        under_way: set[asyncio.Task[None]] = set()
-        over = time.monotonic() + seconds
-        for fault in plan:
-            if time.monotonic() > over:
-                break
-            if not fault.beside and under_way:
-                await asyncio.gather(*under_way)
-                under_way.clear()
-                await recovered()
-            await asyncio.sleep(fault.pause)
-            under_way.add(asyncio.create_task(self._do(fault)))
-        await asyncio.gather(*under_way)
-        await recovered()
+        for faults in plan:
+            async with asyncio.TaskGroup() as group:
+                for fault in faults:
+                    group.create_task(self._do(fault))
+            await recovered()
 
     async def _do(self, fault: Fault) -> None:
-        async with contextlib.AsyncExitStack() as claimed:
-            # Two faults of one program at once would undo each other's undoing.
-            for part in sorted(self._parts(fault)):
-                await claimed.enter_async_context(self._busy.setdefault(part, asyncio.Lock()))
+        await asyncio.sleep(fault.after)
+        async with self._claim(self._parts(fault)):
             begin = self._recorder.now()
             self._tell(f"{begin:6.1f} s  {fault.kind} {fault.target} {fault.lasts or ''}")
             broken = getattr(self, f"_{fault.kind.replace('-', '_')}")
             async with broken(fault):
                 await asyncio.sleep(fault.lasts)
-            self._recorder.write(
-                "fault", name=fault.kind, target=fault.target, begin=begin, healed=self._recorder.now()
-            )
+        self._recorder.write(
+            "fault", name=fault.kind, target=fault.target, begin=begin, healed=self._recorder.now()
+        )
+
+    @contextlib.asynccontextmanager
+    async def _claim(self, parts: Iterable[str]) -> AsyncIterator[None]:
+        """Two faults of one part at once would undo each other's undoing."""
+        async with contextlib.AsyncExitStack() as claimed:
+            for part in sorted(parts):
+                await claimed.enter_async_context(self._busy.setdefault(part, asyncio.Lock()))
+            yield
 
     def _parts(self, fault: Fault) -> set[str]:
-        """What a fault must have for itself: programs, or a wire."""
-        programs = [program.name for program in self._stack.plan.programs]
+        """What a fault must have for itself as long as it goes on: programs, or a wire."""
         match fault.kind:
             case "brokers-down":
                 return set(self._layout.brokers)
             case "rolling-restart":
-                return set(programs)
+                return set()  # one after the other
             case "kill-primary" | "stop-primary":
-                return {name for name in programs if _is_member(name, int(fault.target))}
+                return {member.name for member in self._members(int(fault.target))}
             case kind if kind.startswith("wire-"):
                 return {f"wire of {fault.target}"}
             case _:
@@ -239,8 +232,9 @@ class Breaker:
 
     async def _restart_all(self, names: Sequence[str]) -> None:
         for name in names:
-            await asyncio.to_thread(self._stack.stop, name)
-            await self._ready(name)
+            async with self._claim([name]):
+                await asyncio.to_thread(self._stack.stop, name)
+                await self._ready(name)
 
     # ── the stack ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -258,8 +252,11 @@ class Breaker:
                 raise StackError(f"{name} does not come back: {why}. Look into {self._stack.log(name)}")
             await asyncio.sleep(0.2)
 
+    def _members(self, shard: int) -> list[Program]:
+        return [program for program in self._stack.plan.programs if _is_member(program.name, shard)]
+
     async def _primary(self, shard: int) -> str:
-        members = [p for p in self._stack.plan.programs if _is_member(p.name, shard)]
+        members = self._members(shard)
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline:
             for member in members:

@@ -53,7 +53,12 @@ class Device(ABC):
         recorder: writes all down.
         heard: told of each notification, its method and params.
         chance: for jitter.
+
+    Attributes:
+        keeps_order: what it calls on one connection, the server gets in that order.
     """
+
+    keeps_order = False
 
     def __init__(
         self,
@@ -76,6 +81,7 @@ class Device(ABC):
         self._heard = heard
         self._chance = chance
         self._link = 0
+        self._numbers = itertools.count(1)
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -110,7 +116,7 @@ class Device(ABC):
         """One connection, until it is lost."""
 
     @abstractmethod
-    async def _exchange(self, request: dict[str, Any]) -> dict[str, Any]:
+    async def _exchange(self, number: int, method: str, params: dict[str, Any]) -> dict[str, Any]:
         """The answer to one request; raises UnknownOutcome where none came."""
 
     def _connected(self, recovered: bool) -> None:
@@ -141,13 +147,15 @@ class Device(ABC):
             UnknownOutcome: no answer.
         """
         begin, link, outcome, answer = self._recorder.now(), self._link, "unknown", None
+        number = next(self._numbers)
         try:
-            reply = await self._exchange({"jsonrpc": "2.0", "method": method, "params": params})
+            reply = await self._exchange(number, method, params)
             outcome, answer = ("error", reply["error"]) if "error" in reply else ("ok", reply["result"])
         finally:
             self._recorder.write(
-                "call", user=self.user, device=self.name, link=link, method=method, params=params,
-                begin=begin, end=self._recorder.now(), outcome=outcome, answer=answer,
+                "call", user=self.user, device=self.name, link=link, number=number * self.keeps_order,
+                method=method, params=params, begin=begin, end=self._recorder.now(),
+                outcome=outcome, answer=answer,
             )  # fmt: skip
         if outcome == "error":
             raise RpcError(answer)
@@ -175,11 +183,12 @@ class Device(ABC):
 class SocketDevice(Device):
     """A device on a WebSocket."""
 
+    keeps_order = True
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._socket: ClientConnection | None = None
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
-        self._ids = itertools.count(1)
 
     async def _session(self) -> None:
         address = self.url.replace("http", "ws", 1) + "/ws"
@@ -191,8 +200,7 @@ class SocketDevice(Device):
                 reader = asyncio.create_task(self._read(socket))
                 try:
                     params = {"token": self.token} | ({"last_event_id": self.cursor} if self.cursor else {})
-                    request = {"jsonrpc": "2.0", "method": "session.connect", "params": params}
-                    reply = await self._exchange(request)
+                    reply = await self._exchange(next(self._numbers), "session.connect", params)
                     if "error" in reply:
                         return
                     begun = reply["result"]
@@ -220,20 +228,23 @@ class SocketDevice(Device):
             else:
                 self._take(message)
 
-    async def _exchange(self, request: dict[str, Any]) -> dict[str, Any]:
+    async def _exchange(self, number: int, method: str, params: dict[str, Any]) -> dict[str, Any]:
         if self._socket is None:
             raise UnknownOutcome
-        number = next(self._ids)
         future = self._waiting[number] = asyncio.get_running_loop().create_future()
         future.add_done_callback(_look_at)  # nobody else may be left to
         try:
             async with asyncio.timeout(CALL_SECONDS):
-                await self._socket.send(json.dumps(request | {"id": number}), text=True)
+                await self._socket.send(json.dumps(_request(number, method, params)), text=True)
                 return dict(await future)
         except (TimeoutError, WebSocketException) as error:
             raise UnknownOutcome from error
         finally:
             self._waiting.pop(number, None)
+
+
+def _request(number: int, method: str, params: dict[str, Any]) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
 
 
 def _look_at(future: "asyncio.Future[dict[str, Any]]") -> None:
@@ -252,9 +263,7 @@ class HttpDevice(Device):
         ) as http:
             self._http = http
             if not self.cursor:
-                begun = await self._exchange(
-                    {"jsonrpc": "2.0", "method": "session.connect", "params": {"token": ""}}
-                )
+                begun = await self._exchange(next(self._numbers), "session.connect", {"token": ""})
                 if "error" in begun:
                     return
                 self.cursor = begun["result"]["last_event_id"]
@@ -264,10 +273,10 @@ class HttpDevice(Device):
     async def _listen(self, http: httpx.AsyncClient) -> None:
         """Takes notifications until the connection is lost."""
 
-    async def _exchange(self, request: dict[str, Any]) -> dict[str, Any]:
+    async def _exchange(self, number: int, method: str, params: dict[str, Any]) -> dict[str, Any]:
         try:
             async with asyncio.timeout(CALL_SECONDS):
-                response = await self._http.post("/rpc", json=request | {"id": 1})
+                response = await self._http.post("/rpc", json=_request(number, method, params))
                 reply: dict[str, Any] = response.json()
         except (TimeoutError, httpx.HTTPError, ValueError, RuntimeError) as error:
             raise UnknownOutcome from error

@@ -1,15 +1,19 @@
 """The history of a run: one JSON object a line, written as things happen and read back for the checker.
 
-| kind        | fields                                                                               |
-| ----------- | ------------------------------------------------------------------------------------ |
-| `call`      | user, device, link (number of the connection), method, params, begin, end, outcome, answer |
-| `event`     | user, device, at, method, params                                                     |
-| `connected` | user, device, at, recovered                                                          |
-| `fault`     | name, target, begin, healed                                                          |
-| `recovered` | at: everybody reached everybody again                                                |
-| `phase`     | name, at                                                                             |
-| `fresh`     | user, chats, messages: what a new device sees at the very end                        |
-| `parked`    | message_ids, queues: what RabbitMQ holds at the very end                             |
+| kind         | fields                                                                              |
+| ------------ | ----------------------------------------------------------------------------------- |
+| `call`       | user, device, link, number, method, params, begin, end, outcome, answer              |
+| `event`      | user, device, at, method, params                                                    |
+| `connected`  | user, device, at, recovered                                                         |
+| `fault`      | name, target, begin, healed                                                         |
+| `recovered`  | at: everybody reached everybody again                                               |
+| `phase`      | name, at                                                                            |
+| `unfinished` | user: had no definite answer to a call when all was healed for long                  |
+| `fresh`      | user, chats, messages: what a new device sees at the very end                       |
+| `parked`     | bodies (cause, message_ids), queues: what RabbitMQ holds at the very end             |
+
+A call's link is the number of the device's connection; on one link calls went out in the order of their
+numbers, which are 0 where a connection keeps none.
 
 Times are seconds since the run began. An outcome is `ok` (answer: the result), `error` (answer: the error) or
 `unknown`: no answer came, and the call may have had its effect.

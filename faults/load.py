@@ -15,6 +15,12 @@ from faults.history import Recorder
 SPAM = "XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"
 WORDS = ("red", "bike", "still", "for", "sale", "price", "today", "pick", "up", "street", "please", "thanks")
 
+MOST_LATELY = 30
+"""What is edited and deleted is one of so many: a change that is close behind its message may overtake it."""
+
+SPAM_EDITS = 0.15
+"""How often an edit makes spam of a message."""
+
 REACH_SECONDS = 3.0
 """A message that is pushed within so long shows that the way is whole."""
 
@@ -77,8 +83,8 @@ class Person:
         """Does this and that until it is over; what was begun is finished."""
         actions: list[tuple[int, Callable[[], Any]]] = [
             (50, self._write), (8, self._burst), (4, self._spam), (16, self._read), (6, self._receive),
-            (6, self._repeat), (2, self._clash), (4, self._look), (3, self._edit), (2, self._delete),
-            (4, self._go_and_come),
+            (6, self._repeat), (2, self._clash), (4, self._look), (4, self._edit), (2, self._delete),
+            (2, self._hide), (4, self._go_and_come),
         ]  # fmt: skip
         weights = [weight for weight, _ in actions]
         while not over.is_set():
@@ -139,17 +145,25 @@ class Person:
 
     async def _edit(self) -> None:
         if self._acked:
-            acked = self._chance.choice(self._acked)
+            acked = self._chance.choice(self._acked[-MOST_LATELY:])
+            text = self._text() + (f" {SPAM}" if self._chance.random() < SPAM_EDITS else "")
             await self._device().insist(
-                "messages.edit", chat_id=acked["chat_id"], message_id=acked["message_id"], text=self._text()
+                "messages.edit", chat_id=acked["chat_id"], message_id=acked["message_id"], text=text
             )
 
     async def _delete(self) -> None:
         if self._acked:
-            acked = self._chance.choice(self._acked)
+            acked = self._chance.choice(self._acked[-MOST_LATELY:])
             await self._device().insist(
                 "messages.delete", chat_id=acked["chat_id"], message_id=acked["message_id"], for_all=True
             )
+
+    async def _hide(self) -> None:
+        """Takes a message, whoever sent it, away from the own copy alone."""
+        chat_id = self._some_chat()
+        if known := self._known[chat_id]:
+            message_id = self._chance.choice(known[-MOST_LATELY:])
+            await self._device().insist("messages.delete", chat_id=chat_id, message_id=message_id)
 
     # ── reading ─────────────────────────────────────────────────────────────────────────────────────────────
 

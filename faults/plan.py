@@ -1,8 +1,9 @@
 """What is broken when: a pure function of the seed, so that a run is told by its seed."""
 
 import random
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,51 +32,72 @@ class Fault:
     Attributes:
         kind: what is done; breaking.py has a method of this name.
         target: to what: a program, a shard's number or a wire; empty for everything.
+        after: seconds from the beginning of its round.
         lasts: seconds until it is undone; 0 for what undoes itself.
-        pause: seconds before it begins, after the one before has begun (`beside`) or was healed.
-        beside: it does not wait for the one before.
     """
 
     kind: str
     target: str
+    after: float
     lasts: float
-    pause: float
-    beside: bool = False
 
 
-# Longer than every timeout on the way of a message: 30 s of a queue's handler, 20 s of RabbitMQ's heartbeat.
-LONGEST_STOP = 35.0
-# Longer than what a client waits for, and than any call between services.
-LONG_STOP = 13.0
+Round = tuple[Fault, ...]
+"""Faults that are done at once, most often; the next round begins when all of it is healed."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """Of a kind of faults: how many seconds one lasts, how often there are more than one, and how it heals.
+
+    Attributes:
+        least: seconds that it lasts at least.
+        most: and at most.
+        weight: its share of what comes when every kind has been there; 0 for what once is enough of.
+        heals: seconds until what was broken runs again, about.
+    """
+
+    least: float
+    most: float
+    weight: int
+    heals: float
+
+
+# Each longer than any timeout of the part that is stopped and of those that talk to it: 2 s of a mailbox
+# operation and 5 s of an election, 12 s of a silent feed of the bus, 12 s of a call, 20 s of RabbitMQ's
+# heartbeats, and 30 s of a handler, which wakes up with deliveries that others have worked on meanwhile.
+STOP, STOP_BROKER, STOP_CONSUMER = 13.0, 25.0, 35.0
 BROKERS_DOWN = 20.0
 
-# Kind, how many seconds it lasts at least and at most, and its weight once every kind has been there.
-KINDS: dict[str, tuple[float, float, int]] = {
-    "kill-primary": (0, 0, 4),
-    "kill-broker": (0, 0, 3),
-    "kill-redis-empty": (0, 0, 3),
-    "kill-redis": (0, 0, 2),
-    "kill-service": (0, 0, 6),
-    "stop-primary": (5, 8, 2),
-    "stop-broker": (5, 8, 1),
-    "stop-redis": (4, 6, 2),
-    "stop-service": (LONG_STOP, LONG_STOP, 2),
-    "stop-consumer": (LONGEST_STOP, LONGEST_STOP, 0),
-    "wire-reset": (0, 0, 4),
-    "wire-closed": (2, 4, 3),
-    "wire-delay": (3, 5, 3),
-    "wire-mute": (3, 6, 3),
-    "wire-frozen": (3, 6, 3),
-    "brokers-down": (BROKERS_DOWN, BROKERS_DOWN, 0),
-    "rolling-restart": (0, 0, 0),
+KINDS = {
+    "kill-primary": _Kind(0, 0, 4, 4),
+    "kill-broker": _Kind(0, 0, 3, 11),
+    "kill-redis-empty": _Kind(0, 0, 3, 2),
+    "kill-redis": _Kind(0, 0, 2, 2),
+    "kill-service": _Kind(0, 0, 6, 3),
+    "stop-primary": _Kind(STOP, STOP, 2, 1),
+    "stop-broker": _Kind(STOP_BROKER, STOP_BROKER, 0, 1),
+    "stop-redis": _Kind(STOP, STOP, 2, 0),
+    "stop-service": _Kind(STOP, STOP, 2, 1),
+    "stop-consumer": _Kind(STOP_CONSUMER, STOP_CONSUMER, 0, 1),
+    "wire-reset": _Kind(0, 0, 4, 0),
+    "wire-closed": _Kind(2, 4, 3, 0),
+    "wire-delay": _Kind(3, 5, 3, 0),
+    "wire-mute": _Kind(3, 6, 3, 0),
+    "wire-frozen": _Kind(3, 6, 3, 0),
+    "brokers-down": _Kind(BROKERS_DOWN, BROKERS_DOWN, 0, 14),
+    "rolling-restart": _Kind(0, 0, 0, 55),
 }
 
-RECOVERY = 2.5
-"""Seconds that a fault that undoes itself is thought to take, for planning alone."""
+TOGETHER = 0.5
+"""How often a fault is done while others are, where the time would let it be done alone."""
+
+PAUSE = 2.0
+"""Seconds between two rounds, about: until everybody reaches everybody."""
 
 
-def make(seed: int, seconds: float, layout: Layout, only: Sequence[str] = ()) -> list[Fault]:
-    """Faults for about so many seconds: each kind once, the long ones early, then more by their weight.
+def make(seed: int, seconds: float, layout: Layout, only: Sequence[str] = ()) -> list[Round]:
+    """Rounds for so many seconds: all kinds and services once, however many at once that takes; then more.
 
     Args:
         seed: the same seed, the same plan.
@@ -85,29 +107,78 @@ def make(seed: int, seconds: float, layout: Layout, only: Sequence[str] = ()) ->
     """
     chance = random.Random(seed)  # noqa: S311  # chance that can be repeated
     kinds = [kind for kind in KINDS if not only or kind in only]
-    first = sorted(kinds, key=lambda kind: (-KINDS[kind][1] >= 0, chance.random()))
-    weights = [KINDS[kind][2] or (1 if only else 0) for kind in kinds]
-    plan: list[Fault] = []
+    faults = [fault for kind in kinds for fault in _each_once(kind, layout, chance)]
+    chance.shuffle(faults)
+    rounds: list[list[Fault]] = []
     spent = 0.0
-    while spent < seconds and (first or any(weights)):
-        kind = first.pop() if first else chance.choices(kinds, weights)[0]
-        fault = _fault(kind, layout, chance, beside=bool(plan) and chance.random() < 0.3)
-        if spent + (took := fault.pause + max(fault.lasts, RECOVERY)) > seconds and plan:
+    for fault in sorted(faults, key=lambda fault: -takes([fault])):
+        alone = takes([fault])
+        if not rounds or (spent + alone <= seconds and chance.random() >= TOGETHER):
+            rounds.append([fault])
+        else:
+            min(rounds, key=lambda faults: _crowded(faults, fault)).append(fault)
+        spent = sum(map(takes, rounds))
+    chance.shuffle(rounds)
+    weights = [KINDS[kind].weight or (1 if only else 0) for kind in kinds]
+    while any(weights):
+        some = chance.choices(kinds, weights, k=chance.choice((1, 1, 2, 3)))
+        more = [_fault(kind, _target(kind, layout, chance), chance) for kind in some]
+        if (spent := spent + takes(more)) > seconds:
             break
-        spent += fault.pause if fault.beside else took
-        plan.append(fault)
-    return plan
+        rounds.append(more)
+    return [_spread(faults, chance) for faults in rounds]
 
 
-def _fault(kind: str, layout: Layout, chance: random.Random, *, beside: bool) -> Fault:
-    least, most, _ = KINDS[kind]
-    return Fault(
-        kind=kind,
-        target=_target(kind, layout, chance),
-        lasts=round(chance.uniform(least, most), 1),
-        pause=round(chance.uniform(0.2, 1.5), 1),
-        beside=beside,
-    )
+def _each_once(kind: str, layout: Layout, chance: random.Random) -> list[Fault]:
+    """A kind's faults that every run has: one, or one a service."""
+    if kind != "kill-service":
+        return [_fault(kind, _target(kind, layout, chance), chance)]
+    of_sort: dict[str, list[str]] = {}
+    for service in layout.services:
+        of_sort.setdefault(service.partition("-")[0], []).append(service)
+    return [_fault(kind, chance.choice(programs), chance) for programs in of_sort.values()]
+
+
+def _crowded(faults: Sequence[Fault], another: Fault) -> tuple[float, float]:
+    """By how much a round grows by another fault, and how dense it is."""
+    before, after = takes(faults), takes([*faults, another])
+    return after - before, len(faults) / after
+
+
+def takes(faults: Sequence[Fault]) -> float:
+    """About how many seconds a round takes: what is done to one part is done one after the other."""
+    of_part: dict[str, float] = defaultdict(float)
+    for fault in faults:
+        of_part[_part(fault)] += fault.lasts + KINDS[fault.kind].heals
+    return PAUSE + max(of_part.values())
+
+
+def _part(fault: Fault) -> str:
+    """What a fault has for itself as long as it goes on."""
+    match fault.kind.split("-"):
+        case ["rolling", _] | ["brokers", _]:
+            return "brokers"  # of all programs they take longest to come back
+        case [_, "primary"]:
+            return f"shard {fault.target}"
+        case ["wire", _]:
+            return f"wire of {fault.target}"
+        case _:
+            return fault.target
+
+
+def _spread(faults: Sequence[Fault], chance: random.Random) -> Round:
+    """A round whose faults begin one after the other, most of them while the longest one goes on."""
+    longest = takes(faults) - PAUSE
+
+    def begin(fault: Fault) -> float:
+        return round(chance.uniform(0.2, max(1.5, longest - fault.lasts - KINDS[fault.kind].heals)), 1)
+
+    return tuple(sorted((replace(fault, after=begin(fault)) for fault in faults), key=lambda one: one.after))
+
+
+def _fault(kind: str, target: str, chance: random.Random) -> Fault:
+    lasts = round(chance.uniform(KINDS[kind].least, KINDS[kind].most), 1)
+    return Fault(kind=kind, target=target, after=0.0, lasts=lasts)
 
 
 def _target(kind: str, layout: Layout, chance: random.Random) -> str:

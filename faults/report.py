@@ -37,10 +37,13 @@ def arrivals(history: History) -> list[tuple[float, float]]:
 
 
 def recoveries(history: History) -> list[Record]:
-    """Each fault with the seconds from its healing until everybody reached everybody; None for too long.
+    """Each fault with the seconds that it cost.
 
-    Faults that were done at once recover together, and from the healing of the last one.
+    `recovery` is the time from its healing until everybody reached everybody, None for too long: faults
+    that were done at once recover together, and from the healing of the last one. `slowest` is the longest
+    way of a message that was sent while the fault lasted.
     """
+    way = arrivals(history)
     moments = [one["at"] for one in history["recovered"]]
     healings = [fault["healed"] for fault in history["fault"]]
 
@@ -48,7 +51,13 @@ def recoveries(history: History) -> list[Record]:
         at = next((moment for moment in moments if moment >= healed), None)
         return round(at - max(one for one in healings if one <= at), 2) if at is not None else None
 
-    return [fault | {"recovery": after(fault["healed"])} for fault in history["fault"]]
+    def slowest(fault: Record) -> float:
+        during = (took for begin, took in way if fault["begin"] <= begin <= fault["healed"])
+        return round(max(during, default=0.0), 2)
+
+    return [
+        fault | {"recovery": after(fault["healed"]), "slowest": slowest(fault)} for fault in history["fault"]
+    ]
 
 
 def table(
@@ -58,11 +67,17 @@ def table(
     by_kind: dict[str, list[Record]] = {}
     for fault in faults:
         by_kind.setdefault(fault["name"], []).append(fault)
-    kinds = Table("fault", "times", "recovered after, median", "at most", box=None)
+    kinds = Table(
+        "fault", "times", "lasted, at most", "recovered after, at most", "slowest message", box=None
+    )
     for kind, done in sorted(by_kind.items()):
-        times = sorted(fault["recovery"] for fault in done if fault["recovery"] is not None)
-        median, most = (f"{times[len(times) // 2]:.1f} s", f"{times[-1]:.1f} s") if times else ("?", "?")
-        kinds.add_row(kind, str(len(done)), median, most)
+        kinds.add_row(
+            kind,
+            str(len(done)),
+            _most(fault["healed"] - fault["begin"] for fault in done),
+            _most(fault["recovery"] for fault in done),
+            _most(fault["slowest"] for fault in done),
+        )
     console.print(kinds)
     counts = Table("", "", box=None, show_header=False)
     for name, number in numbers.items():
@@ -73,6 +88,11 @@ def table(
     if len(broken) > SHOWN:
         more = Counter(f"promise {one.promise} {one.what}" for one in broken)
         console.print(f"… {len(broken)} in all: {dict(more)}")
+
+
+def _most(seconds: Iterable[float | None]) -> str:
+    known = list(seconds)
+    return "never" if None in known else f"{max(one or 0.0 for one in known):.1f} s"
 
 
 def plot(path: Path, history: History, title: str) -> None:
@@ -100,12 +120,18 @@ def plot(path: Path, history: History, title: str) -> None:
 
 def line(seed: int, numbers: Mapping[str, int], faults: Iterable[Record], broken: Sequence[Broken]) -> str:
     """The one line for programs."""
-    recovery = [fault["recovery"] for fault in faults if fault["recovery"] is not None]
+    told = [
+        {name: fault[name] for name in ("name", "target", "recovery", "slowest")}
+        | {"lasted": round(fault["healed"] - fault["begin"], 2)}
+        for fault in faults
+    ]
+    recovered = [fault["recovery"] for fault in told if fault["recovery"] is not None]
     return json.dumps(
         {
             "seed": seed,
             **numbers,
-            "recovery_max_s": max(recovery, default=0.0),
+            "recovery_max_s": max(recovered, default=0.0),
+            "recoveries": told,
             "promises_broken": sorted({one.promise for one in broken}),
             "passed": not broken,
         }

@@ -29,7 +29,8 @@ PACE = 0.25
 QUIET_SECONDS = 2.5
 SETTLE_SECONDS = 120.0
 FINISH_SECONDS = 60.0
-RECOVERY_SECONDS = 20.0
+RECOVERY_SECONDS = 40.0
+LAST_LOOK_SECONDS = 240.0
 # Shorter than an operator's, so that a run can wait for the last rung.
 LADDER = (1.0, 3.0, 5.0)
 
@@ -141,16 +142,16 @@ class Run:
             lives = [asyncio.create_task(person.live(over, PACE)) for person in everyone]
             await asyncio.sleep(1.0)
             made = plan.make(self._options.seed, self._options.seconds, layout, self._options.only)
-            await breaker.carry_out(made, self._options.seconds, lambda: self._recover(everyone))
+            await breaker.carry_out(made, lambda: self._recover(everyone))
             over.set()
-            _, late = await asyncio.wait(lives, timeout=FINISH_SECONDS)
-            if late:
-                self._say(f"{len(late)} people did not finish what they had begun")
-            for life in late:
-                life.cancel()
+            await self._finish(dict(zip(lives, everyone, strict=True)))
             await self._settle()
             self._phase("settled")
-            await self._last_look(everyone)
+            try:
+                async with asyncio.timeout(LAST_LOOK_SECONDS):
+                    await self._last_look(everyone)
+            except TimeoutError:
+                self._recorder.write("unfinished", user="the last look")
         finally:
             for device in (device for person in everyone for device in person.devices):
                 await device.leave()
@@ -162,6 +163,13 @@ class Run:
     def _phase(self, name: str) -> None:
         self._recorder.write("phase", name=name, at=self._recorder.now())
         self._say(f"{self._recorder.now():6.1f} s  {name}")
+
+    async def _finish(self, lives: dict[asyncio.Task[None], Person]) -> None:
+        """Lets people finish what they have begun."""
+        _, late = await asyncio.wait(lives, timeout=FINISH_SECONDS)
+        for life in late:
+            self._recorder.write("unfinished", user=lives[life].user)
+            life.cancel()
 
     async def _recover(self, everyone: list[Person]) -> None:
         if await all_reach_all(everyone, RECOVERY_SECONDS):
@@ -208,9 +216,16 @@ class Run:
         await asyncio.gather(*(person.look_afresh(self._recorder) for person in everyone))
         env = self._stack.env()
         async with open_parking_lot(env["AMQP_URL"], self._topology) as lot:
-            found = [message_id_of(event) async for body in lot.look() for event in body.events]
+            bodies = [
+                {
+                    "cause": body.delivery.cause or body.unreadable,
+                    "message_ids": list(map(message_id_of, body.events)),
+                }
+                async for body in lot.look()
+            ]
         queues = await lengths(env["AMQP_URL"], self._topology)
-        self._recorder.write("parked", message_ids=[one for one in found if one], queues=queues)
+        queues.pop(self._topology.name("parked"))
+        self._recorder.write("parked", bodies=bodies, queues=queues)
 
     async def _events_are_over(self) -> None:
         """Gives devices that are just coming back the time to be brought up to date."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pymongo
+from pymongo.read_concern import ReadConcern
 
 Document = dict[str, Any]
 Mailboxes = dict[tuple[str, str], "Box"]
@@ -21,7 +22,7 @@ class Box:
 
 
 def read(uris: Iterable[str], run: str) -> Mailboxes:
-    """All mailboxes of a run.
+    """All mailboxes of a run, as most members of each shard have them.
 
     Args:
         uris: MongoDB URIs, one a shard.
@@ -31,7 +32,7 @@ def read(uris: Iterable[str], run: str) -> Mailboxes:
     mine = {"owner": {"$regex": rf"\.{run}$"}}
     for uri in uris:
         with pymongo.MongoClient[Document](uri, serverSelectionTimeoutMS=30_000) as client:
-            database = client.get_default_database("messenger")
+            database = client.get_default_database("messenger", read_concern=ReadConcern("majority"))
             for message in database["messages"].find(mine).sort("seq", 1):
                 boxes[message["owner"], message["chat_id"]].log.append(message)
             for chat in database["chats"].find(mine):

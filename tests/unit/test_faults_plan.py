@@ -15,9 +15,14 @@ LAYOUT = plan.Layout(
     shards=2,
     brokers=("rabbitmq", "rabbitmq-2", "rabbitmq-3"),
     redis=("redis-0", "redis-1"),
-    services=("dbapi", "dbstore", "edge-1"),
+    services=("dbapi", "dbapi-2", "dbstore", "edge-1"),
     wires=("redis-0", "rabbitmq", "dbapi"),
 )
+
+
+def flat(rounds: list[plan.Round]) -> list[plan.Fault]:
+    """All faults of a plan."""
+    return [fault for faults in rounds for fault in faults]
 
 
 def test_a_seed_is_a_plan() -> None:
@@ -26,19 +31,30 @@ def test_a_seed_is_a_plan() -> None:
     assert plan.make(7, 120, LAYOUT) != plan.make(8, 120, LAYOUT)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_given_time_every_kind_comes(seed: int) -> None:
-    """A plan that is long enough holds every kind, some faults beside others, and known targets only."""
-    made = plan.make(seed, 600, LAYOUT)
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seconds", [1, 120, 600])
+def test_every_kind_and_every_service_comes(seed: int, seconds: int) -> None:
+    """However short it is, a plan holds every kind, kills every service once, and has known targets only."""
+    made = flat(plan.make(seed, seconds, LAYOUT))
     assert {fault.kind for fault in made} == set(plan.KINDS)
-    assert any(fault.beside for fault in made)
+    killed = {fault.target.partition("-")[0] for fault in made if fault.kind == "kill-service"}
+    assert killed == {"dbapi", "dbstore", "edge"}
     targets = {*LAYOUT.brokers, *LAYOUT.redis, *LAYOUT.services, *LAYOUT.wires, "0", "1", ""}
     assert {fault.target for fault in made} <= targets
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_some_come_alone_and_some_at_once(seed: int) -> None:
+    """A long plan does faults alone and several at once; the default one has rounds and takes its time."""
+    assert {len(faults) for faults in plan.make(seed, 600, LAYOUT)} > {1, 2}
+    made = plan.make(seed, 120, LAYOUT)
+    assert 2 <= len(made) <= 12
+    assert sum(plan.takes(faults) for faults in made) < 125
+
+
 def test_only_what_was_asked_for() -> None:
     """`only` leaves everything else out, and fills the time with what is left."""
-    made = plan.make(1, 60, LAYOUT, only=("kill-redis",))
+    made = flat(plan.make(1, 60, LAYOUT, only=("kill-redis",)))
     assert {fault.kind for fault in made} == {"kill-redis"}
     assert len(made) > 3
 
