@@ -1,5 +1,6 @@
 """What a device missed: from the user's stream while that holds it, from the mailbox past that."""
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -34,7 +35,7 @@ class Pushed:
             what is ephemeral.
         event_id: as the frame has it; empty for what is ephemeral.
         frame: the JSON-RPC notification.
-        filled: names what the mailbox filled in, the same at every filling; empty for what came by the bus.
+        filled: names what the mailbox filled in, by all that it tells; empty for what came by the bus.
         accepted_at: Unix time, seconds, at which the sender's mailbox took a new message; 0 for other events.
         traceparent: context of what caused it; empty where that is not traced.
     """
@@ -129,7 +130,7 @@ class Backlog:
         since = Timestamp()
         since.FromMilliseconds(max(cursor.ms - SLACK_MS, 0))
         request = dbapi_pb2.ListChangesRequest(owner_id=user_id, since=since)
-        missed: list[tuple[Message, str]] = []
+        missed: list[Message] = []
         while True:
             response = await self._mailbox.ListChanges(request)
             for changed in response.chats:
@@ -143,24 +144,32 @@ class Backlog:
         log.info("filled a gap from the mailbox", user_id=user_id, events=len(missed))
         return Caught(events=tuple(self._numbered(missed, cursor, tip)), position=tip, recovered=True)
 
-    def _numbered(self, missed: list[tuple[Message, str]], cursor: EventId, tip: EventId) -> Iterator[Pushed]:
+    def _numbered(self, missed: list[Message], cursor: EventId, tip: EventId) -> Iterator[Pushed]:
         # As a cursor each is still the old place, so a device that stops half-way is filled in again from
         # there; only the last one is the new place.
-        for index, (body, name) in enumerate(missed, start=1):
-            event_id = str(tip) if index == len(missed) else f"{cursor}.{name}"
+        for index, body in enumerate(missed, start=1):
+            name = _name(body)
+            event_id = f"{tip if index == len(missed) else cursor}.{name}"
             frame = self._encode(self._notifications.write_body(body, event_id))
             yield Pushed(place=tip, event_id=event_id, frame=frame, filled=name)
 
 
-def _events_of(changed: dbapi_pb2.ChangedChat) -> Iterator[tuple[Message, str]]:
-    """What would have been published of a chat's changes, each with a name that every filling gives it."""
+def _name(body: Message) -> str:
+    """Names an event by all that it tells: told again it has the same name, changed in any way another one.
+
+    Clients drop an id that they have seen.
+    """
+    told = body.DESCRIPTOR.name.encode() + body.SerializeToString(deterministic=True)
+    return hashlib.blake2b(told, digest_size=8).hexdigest()
+
+
+def _events_of(changed: dbapi_pb2.ChangedChat) -> Iterator[Message]:
+    """What would have been published of a chat's changes."""
     for message in changed.messages:
-        yield notifications_pb2.MessageNew(message=message), message.message_id
+        yield notifications_pb2.MessageNew(message=message)
     for message in changed.changed:
-        version = message.edited_at.ToMilliseconds() if message.HasField("edited_at") else 0
-        yield _change_of(message), f"{message.message_id}.{version}.{int(message.deleted)}"
-    chat = changed.chat
-    yield notifications_pb2.ChatUpdated(chat=chat), f"{chat.chat_id}.{chat.version}"
+        yield _change_of(message)
+    yield notifications_pb2.ChatUpdated(chat=changed.chat)
 
 
 def _change_of(message: types_pb2.Message) -> Message:

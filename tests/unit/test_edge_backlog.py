@@ -1,53 +1,111 @@
-"""What the mailbox fills in of a gap, while the bus is away; mailbox and bus in hand."""
+"""What a device missed, from a stream and a mailbox that the test holds in its hands."""
 
+import json
+from collections.abc import Sequence
 from typing import cast
 
-import msgspec
-
-from edge.backlog import Backlog, Pushed
-from mesh.bus import Bus, EventId
+from edge.backlog import Backlog, Caught
+from mesh.bus import Bus, EventId, Page
 from mesh.errors import Unavailable
 from messenger.common.v1 import types_pb2
 from messenger.dbapi.v1 import dbapi_pb2, dbapi_pb2_grpc
 
-CURSOR = EventId(1, 1, 1_700_000_000_000)
+EPOCH = 1_700_000_000_000_000
+NOW_MS = 1_700_000_100_000
+CURSOR = EventId(EPOCH, 7, 1_700_000_000_000)
+TIP = EventId(EPOCH, 5, 1_700_000_000_500)
 
 
-class AwayBus:
-    """A bus whose node does not answer."""
-
-    async def read_after(self, _user_id: str, _cursor: EventId) -> None:
-        raise Unavailable("away")
-
-    async def tip(self, _user_id: str) -> None:
-        raise Unavailable("away")
-
-
-class HandMailbox:
-    """A mailbox in which one chat has changed."""
+class Lost:
+    """A bus whose streams hold nothing of before; its node may be away as well."""
 
     def __init__(self) -> None:
-        self.chat = types_pb2.Chat(chat_id="c", version=3)
+        self.away = False
 
-    async def ListChanges(self, _request: dbapi_pb2.ListChangesRequest) -> dbapi_pb2.ListChangesResponse:  # noqa: N802
-        return dbapi_pb2.ListChangesResponse(chats=[dbapi_pb2.ChangedChat(chat=self.chat)])
+    async def tip(self, _user_id: str) -> EventId:
+        if self.away:
+            raise Unavailable("away")
+        return TIP
 
-
-async def fill(mailbox: HandMailbox) -> Pushed:
-    """The one event that is filled in."""
-    backlog = Backlog(
-        cast(Bus, AwayBus()), cast(dbapi_pb2_grpc.MailboxServiceStub, mailbox), lambda: CURSOR.ms + 1
-    )
-    [event] = (await backlog.since("ann", CURSOR)).events
-    return event
+    async def read_after(self, _user_id: str, _cursor: EventId) -> Page:
+        if self.away:
+            raise Unavailable("away")
+        return Page(entries=(), whole=False)
 
 
-async def test_a_chat_that_changed_again_is_told_again() -> None:
-    """A chat is filled in under one name while it stands the same; a block gives it another."""
-    mailbox = HandMailbox()
-    first = await fill(mailbox)
-    assert (await fill(mailbox)).filled == first.filled
-    mailbox.chat.MergeFrom(types_pb2.Chat(blocked=True, version=4))
-    after = await fill(mailbox)
-    assert after.filled != first.filled
-    assert msgspec.json.decode(after.frame)["params"]["chat"]["blocked"] is True
+class Mailbox:
+    """A mailbox whose changes the test puts there."""
+
+    def __init__(self) -> None:
+        self.chats: list[dbapi_pb2.ChangedChat] = []
+        self.since_ms: list[int] = []
+
+    async def ListChanges(  # noqa: N802  # the stub's name
+        self, request: dbapi_pb2.ListChangesRequest
+    ) -> dbapi_pb2.ListChangesResponse:
+        self.since_ms.append(request.since.ToMilliseconds())
+        return dbapi_pb2.ListChangesResponse(chats=self.chats)
+
+
+class World:
+    """A backlog with everything around it."""
+
+    def __init__(self) -> None:
+        self.bus, self.mailbox = Lost(), Mailbox()
+        self.backlog = Backlog(
+            cast(Bus, self.bus), cast(dbapi_pb2_grpc.MailboxServiceStub, self.mailbox), lambda: NOW_MS
+        )
+
+    async def since(self, cursor: EventId = CURSOR) -> Caught:
+        """A catch-up."""
+        return await self.backlog.since("ann", cursor)
+
+
+def chat(*texts: str, version: int = 1, changed: Sequence[types_pb2.Message] = ()) -> dbapi_pb2.ChangedChat:
+    """A chat in which these messages came."""
+    messages = [types_pb2.Message(message_id=f"m-{text}", chat_id="c", text=text) for text in texts]
+    state = types_pb2.Chat(chat_id="c", seq=len(texts), version=version)
+    return dbapi_pb2.ChangedChat(chat=state, messages=messages, changed=changed)
+
+
+def ids(caught: Caught) -> list[str]:
+    """The ids of what is filled in."""
+    return [event.event_id for event in caught.events]
+
+
+async def test_a_filled_id_is_never_one_of_the_stream() -> None:
+    """No id of what is filled in is the tip's own: the client may have had that event, and drop this one."""
+    world = World()
+    world.mailbox.chats = [chat("one", "two")]
+    caught = await world.since()
+    assert str(TIP) not in ids(caught)
+    assert [EventId.parse(event_id) for event_id in ids(caught)] == [CURSOR, CURSOR, TIP]
+    assert [json.loads(event.frame)["params"]["event_id"] for event in caught.events] == ids(caught)
+
+
+async def test_the_same_is_filled_in_under_the_same_id() -> None:
+    """Who drops off half-way and is filled in again can drop what it has."""
+    world = World()
+    world.mailbox.chats = [chat("one", "two")]
+    assert ids(await world.since()) == ids(await world.since())
+
+
+async def test_what_tells_more_has_another_id() -> None:
+    """A message that was edited and a chat that moved on between two fillings are not dropped as seen."""
+    world = World()
+    world.mailbox.chats = [chat("one", version=1)]
+    first = ids(await world.since())
+    world.mailbox.chats = [chat("one", version=2)]
+    world.mailbox.chats[0].messages[0].text = "edited"
+    assert not set(first) & set(ids(await world.since()))
+
+
+async def test_a_chat_that_moves_on_while_its_node_is_away_is_told_each_time() -> None:
+    """Without its Redis node a device is told each new state of a chat, also where only a receipt came."""
+    world = World()
+    world.bus.away = True
+    world.mailbox.chats = [chat(version=1)]
+    (first,) = (await world.since()).events
+    world.mailbox.chats[0].chat.peer_read_up_to = "m-one"
+    (second,) = (await world.since()).events
+    assert first.filled != second.filled
