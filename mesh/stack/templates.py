@@ -61,8 +61,10 @@ def rabbitmq_definitions(user: str, password: str) -> str:
 
 
 # Services read and write data and do not set servers up; CLIENT is for tests, and names connections.
+# Nobody comes in as `default`; but Redis reads its append-only file back as that user, and skips in it
+# whatever that user may not do.
 REDIS_CONF = """\
-user default off
+user default off ~* &* +@all
 user {user} on #{digest} ~* &* +@all -@admin +client
 """
 

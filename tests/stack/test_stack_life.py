@@ -62,6 +62,16 @@ def test_data_survives_a_restart(small: Stack) -> None:
         assert client.get("kept") == b"yes"
 
 
+def test_what_a_script_wrote_survives_a_restart(small: Stack) -> None:
+    """Redis reads back also what it keeps as a transaction: all that a script wrote, as the bus does."""
+    up(small)
+    with redis(small, 0) as client:
+        client.eval("redis.call('SET', 'one', 1) redis.call('SET', 'two', 2)", 0)
+    small.restart("redis-0")
+    with redis(small, 0) as client:
+        assert client.mget("one", "two") == [b"1", b"2"]
+
+
 def test_up_of_a_running_stack_changes_nothing(small: Stack) -> None:
     """A second `up` starts nothing anew and says nothing of taken ports."""
     up(small)
