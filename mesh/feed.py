@@ -19,6 +19,9 @@ log = structlog.get_logger()
 IDLE_SECONDS = 10.0
 """A connection that was silent for so long is asked whether it lives."""
 
+SUBSCRIBED_AT_ONCE = 1000
+"""Channels in one command."""
+
 FIRST_PAUSE = 0.1
 """Seconds before a lost connection is made again; doubled at each failure, up to 2 s."""
 
@@ -137,20 +140,20 @@ class _NodeFeed:
             await connection.disconnect(nowait=True)
 
     async def _resubscribe(self, connection: AbstractConnection) -> None:
-        users = list(self.wanted)
-        for start in range(0, len(users), 1000):
-            chunk = users[start : start + 1000]
-            await connection.send_command("SUBSCRIBE", *(channel_of(user) for user in chunk))
-            for _ in chunk:
-                self._handle(await connection.read_response())
+        """Returns when every wanted channel is heard, also of those who came while it was at it."""
+        heard: set[str] = set()
+        while users := list(self.wanted - heard)[:SUBSCRIBED_AT_ONCE]:
+            await connection.send_command("SUBSCRIBE", *map(channel_of, users))
+            waiting = len(users)
+            while waiting:  # between the confirmations come pushes on channels that are heard already
+                response = await connection.read_response()
+                self._handle(response)
+                waiting -= response[0] == b"subscribe"
+            heard.update(users)
         self._connection, self._pause = connection, FIRST_PAUSE
         if self._told:
             log.info("the push feed has its Redis node back", users=len(self.wanted))
         self._told = False
-        # Those who came while we were at it could not send; their channels are still to be asked for.
-        late = [user for user in self.wanted if user not in set(users)]
-        if late:
-            await connection.send_command("SUBSCRIBE", *(channel_of(user) for user in late))
         if self.wanted:
             self._resumed(list(self.wanted))
 
