@@ -1,8 +1,9 @@
 """The real-time bus: a Redis Stream a user as the warm cache, PUB/SUB as the push. Never the source of truth.
 
 A stream's entry ids are `<epoch>-<n>`: the epoch is when the stream was born (µs), n counts its events. So a
-reader sees by the numbers alone whether anything is missing, and a stream that was lost and began again has
-another epoch. Blocking reads of many streams are not used: they cost Redis time for each stream there is.
+reader sees by the numbers alone whether anything is missing. A stream that was lost has another epoch when it
+begins again, and so has every stream of a node that was restarted: it may lack the last events that it took.
+Blocking reads of many streams are not used: they cost Redis time for each stream there is.
 """
 
 import asyncio
@@ -24,16 +25,20 @@ from mesh.mailbox.buckets import BucketMap
 TIMEOUT = 2.0
 """Seconds that one command may take."""
 
+# KEYS: the stream, BORN. Also where the clock was set back an epoch is greater than those before it.
 PUBLISH = """
 local time = redis.call('TIME')
-local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
-local epoch, n
-if #last == 0 then
-  epoch, n = string.format('%.0f', time[1] * 1000000 + time[2]), 1
-else
-  epoch, n = string.match(last[1][1], '(%d+)-(%d+)')
-  n = n + 1
+local now = time[1] * 1000000 + time[2]
+local born = tonumber(redis.call('GET', KEYS[2]))
+if not born then
+  born = now
+  redis.call('SET', KEYS[2], string.format('%.0f', born))
 end
+local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
+local epoch, n = 0, 0
+if #last > 0 then epoch, n = string.match(last[1][1], '(%d+)-(%d+)') end
+if tonumber(epoch) < born then epoch, n = string.format('%.0f', math.max(now, born, epoch + 1)), 0 end
+n = n + 1
 local ms = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 local id = string.format('%s-%.0f', epoch, n)
 redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], id, 't', ms, 'p', ARGV[1])
@@ -44,13 +49,23 @@ return id
 
 TIP = """
 local time = redis.call('TIME')
+redis.call('SET', KEYS[2], string.format('%.0f', time[1] * 1000000 + time[2]), 'NX')
+local born = redis.call('GET', KEYS[2])
 local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
-if #last > 0 then return last[1][1] .. '-' .. last[1][2][2] end
-local born = string.format('%.0f', time[1] * 1000000 + time[2])
-redis.call('SET', KEYS[2], born, 'NX')
+if #last > 0 and tonumber(string.match(last[1][1], '%d+')) >= tonumber(born) then
+  return last[1][1] .. '-' .. last[1][2][2]
+end
 local ms = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
-return redis.call('GET', KEYS[2]) .. '-0-' .. ms
+return born .. '-0-' .. ms
 """
+
+BEGIN = """
+local time = redis.call('TIME')
+return redis.call('SET', KEYS[1], string.format('%.0f', time[1] * 1000000 + time[2]))
+"""
+
+BORN = "bus:born"
+"""The key that tells when a node began with what it holds, µs: no stream goes on from before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +73,7 @@ class EventId:
     """Where an event stands in its user's stream; the cursor for catching up. Opaque text to clients.
 
     Attributes:
-        epoch: birth of the stream, µs; of the node's data where the user had no stream (then n is 0).
+        epoch: birth of the stream, µs; of the node's data where that holds none of the user (n is 0).
         n: 1, 2, 3 … within the epoch.
         ms: when it was published, Unix time in ms.
     """
@@ -157,8 +172,7 @@ class Bus:
         self._buckets = BucketMap.even(len(urls))
         self._retention = retention
         self._length = length
-        self._publish = hashlib.sha1(PUBLISH.encode(), usedforsecurity=False).hexdigest()
-        self._tip = self._nodes[0].register_script(TIP)
+        self._publish, self._tip = map(_digest, (PUBLISH, TIP))
 
     async def __aenter__(self) -> "Bus":
         return self
@@ -209,22 +223,31 @@ class Bus:
         with translated():
             results = await self._run_script(node, events)
             if any(isinstance(result, NoScriptError) for result in results):
-                # The node has just been started. What it has run after another client taught it the script
-                # comes twice, which is allowed.
-                await node.script_load(PUBLISH)
+                # What it has run after another client taught it the script comes twice, which is allowed.
+                await self._begin(node)
                 results = await self._run_script(node, events)
             for result in results:
                 if isinstance(result, Exception):
                     raise result
 
     async def _run_script(self, node: "redis.asyncio.Redis", events: list[tuple[str, bytes]]) -> list[object]:
-        # By its digest: a registered script asks before every pipeline whether the node knows it.
         pipe = node.pipeline(transaction=False)
         for user_id, payload in events:
             arguments = (payload, self._length, self._retention, channel_of(user_id))
-            pipe.evalsha(self._publish, 1, _stream_of(user_id), *arguments)
+            pipe.evalsha(self._publish, 2, _stream_of(user_id), BORN, *arguments)
         results: list[object] = await pipe.execute(raise_on_error=False)
         return results
+
+    async def _begin(self, node: "redis.asyncio.Redis") -> None:
+        """Begins all streams anew on a node that does not know the scripts.
+
+        It has just been started, or took over from one that is gone: the last events that were published may
+        be missing, and nothing in a stream shows that.
+        """
+        if not all(await node.script_exists(self._publish, self._tip)):
+            await node.eval(BEGIN, 1, BORN)
+            await node.script_load(PUBLISH)
+            await node.script_load(TIP)
 
     async def tell(self, events: Sequence[tuple[str, bytes]]) -> None:
         """Pushes ephemeral events to users' devices that are there now; keeps nothing.
@@ -259,9 +282,13 @@ class Bus:
         Raises:
             Unavailable: the user's node is away.
         """
+        node = self._nodes[self.node_of(user_id)]
         with translated():
-            node = self._nodes[self.node_of(user_id)]
-            text = await self._tip(keys=[_stream_of(user_id), BORN], client=node)
+            try:
+                text = await node.evalsha(self._tip, 2, _stream_of(user_id), BORN)
+            except NoScriptError:
+                await self._begin(node)
+                text = await node.evalsha(self._tip, 2, _stream_of(user_id), BORN)
         return EventId.parse(text.decode())
 
     async def read_after(self, user_id: str, cursor: EventId) -> Page:
@@ -271,26 +298,27 @@ class Bus:
             Unavailable: the user's node is away.
         """
         node = self._nodes[self.node_of(user_id)]
-        start = f"{cursor.epoch}-{cursor.n}" if cursor.n else "-"
         with translated():
             pipe = node.pipeline(transaction=False)
-            pipe.xrange(_stream_of(user_id), start, "+")
-            pipe.get(BORN)
+            pipe.script_exists(self._publish)
+            pipe.xrange(_stream_of(user_id), f"{cursor.epoch}-{cursor.n}", "+")
+            pipe.get(BORN)  # after the entries: so they are of no later life
             pipe.time()
-            raw, born, (seconds, _) = await pipe.execute()
+            [known], raw, born, (seconds, _) = await pipe.execute()
+            if not known:
+                await self._begin(node)
         entries = tuple(_entry(entry_id.decode(), fields) for entry_id, fields in raw)
+        if not known or born is None or cursor.epoch < int(born):
+            return Page(entries=entries, whole=False)
         if cursor.n:
             return continuation(cursor, entries)
-        known = (
-            born is not None
-            and int(born) == cursor.epoch
-            and seconds * 1000 - cursor.ms < self._retention * 1000
-        )
-        return Page(entries=entries, whole=known and begins_after(cursor, entries))
+        lasts = int(born) == cursor.epoch and seconds * 1000 - cursor.ms < self._retention * 1000
+        return Page(entries=entries, whole=lasts and begins_after(cursor, entries))
 
 
-BORN = "bus:born"
-"""The key that tells one life of a node's data from the next."""
+def _digest(script: str) -> str:
+    # By hand: a registered script asks before every pipeline whether the node knows it.
+    return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
 
 
 def _stream_of(user_id: str) -> str:

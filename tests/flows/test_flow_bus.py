@@ -94,6 +94,42 @@ async def test_a_lost_stream_is_a_gap(bus: Bus, user: str, urls: list[str]) -> N
     assert payloads(page.entries) == [b"four"]
 
 
+async def test_a_restarted_node_is_a_gap(bus: Bus, user: str, urls: list[str], servers: Stack) -> None:
+    """A node that comes back may lack the last events that it took: every cursor from before is a gap."""
+    before = await bus.tip(user)
+    await publish(bus, user, b"one")
+    cursors = [before, await bus.tip(user)]
+    await asyncio.to_thread(servers.restart, f"redis-{bus.node_of(user)}")
+    async with Bus(urls, retention=60, length=10) as again:
+        for cursor in cursors:
+            assert not (await again.read_after(user, cursor)).whole
+        fresh = await again.tip(user)
+        await publish(again, user, b"two")
+        for cursor in cursors:
+            assert not (await again.read_after(user, cursor)).whole
+        page = await again.read_after(user, fresh)
+        assert page.whole
+        assert payloads(page.entries) == [b"two"]
+
+
+async def test_a_publisher_finds_that_a_node_was_restarted(
+    bus: Bus, user: str, urls: list[str], servers: Stack
+) -> None:
+    """Where a publisher comes first, what it publishes does not seem to follow what was there before."""
+    await publish(bus, user, b"one", b"lost")
+    one, lost = (entry.event_id for entry in (await bus.read_after(user, EventId(0, 0, 0))).entries)
+    node = bus.node_of(user)
+    async with redis.asyncio.Redis.from_url(urls[node]) as data:
+        await data.xdel(f"events:{user}", f"{lost.epoch}-{lost.n}")
+    await asyncio.to_thread(servers.restart, f"redis-{node}")
+    async with Bus(urls, retention=60, length=10) as again:
+        await publish(again, user, b"two")
+        tip = await again.tip(user)
+        assert tip.n == 1
+        assert tip.epoch > one.epoch
+        assert not (await again.read_after(user, one)).whole
+
+
 async def test_a_trimmed_stream_is_a_gap(bus: Bus, user: str) -> None:
     """A cursor that the stream has outgrown is a gap; a younger one is not."""
     beginning = await bus.tip(user)
