@@ -47,6 +47,11 @@ export class Gaps {
     return this.#chats.has(chatId);
   }
 
+  /** Chats of which something is missing. */
+  incomplete() {
+    return [...this.#chats.keys()].filter((chatId) => this.missing(chatId).length);
+  }
+
   /** Forgets one chat, or all. */
   forget(chatId) {
     if (chatId) this.#chats.delete(chatId);

@@ -136,18 +136,9 @@ export class Messenger {
    * Throws `RpcError`. `retry: false` is for calls that are not worth repeating.
    */
   async call(method, params = {}, { timeoutMs = this.#options.callTimeoutMs, retry = true } = {}) {
-    const deadline = Date.now() + timeoutMs;
-    for (let failures = 0; ; failures += 1) {
-      try {
-        const result = await this.#request(method, params, deadline);
-        this.#learn(method, result);
-        return result;
-      } catch (error) {
-        const waitMs = (error.retryAfterMs ?? 0) + backoff(failures, this.#options);
-        if (!retry || !error.retryable || Date.now() + waitMs >= deadline) throw error;
-        await sleep(waitMs);
-      }
-    }
+    const result = await this.#repeat(method, params, Date.now() + timeoutMs, retry);
+    this.#learn(method, result);
+    return result;
   }
 
   /** `messages.send`, after the sends to the same chat that were called before. Arguments and result are the contract's. */
@@ -212,6 +203,7 @@ export class Messenger {
     this.#setState({ name: 'online', transport: link.transport });
     this.#emit('session', session);
     if (lost) this.#emit('resync', {});
+    for (const chatId of this.#gaps.incomplete()) this.#look(chatId); // that could not be read before
   }
 
   /** Gets a younger token; says whether there is one. */
@@ -247,6 +239,18 @@ export class Messenger {
   }
 
   // --- frames --------------------------------------------------------------------------------------------------------
+
+  async #repeat(method, params, deadline, retry = true) {
+    for (let failures = 0; ; failures += 1) {
+      try {
+        return await this.#request(method, params, deadline);
+      } catch (error) {
+        const waitMs = (error.retryAfterMs ?? 0) + backoff(failures, this.#options);
+        if (!retry || !error.retryable || Date.now() + waitMs >= deadline) throw error;
+        await sleep(waitMs);
+      }
+    }
+  }
 
   #request(method, params, deadline) {
     if (!this.#running) throw RpcError.of(failure(CODE.UNAVAILABLE, 'CLIENT_CLOSED', 'Not connected: call connect first'));
@@ -318,11 +322,14 @@ export class Messenger {
   async #fill(chatId) {
     let before;
     for (let page = 0; page < GAP_PAGES; page += 1) {
-      const missing = new Set(this.#gaps.missing(chatId));
-      if (!missing.size) return;
+      if (!this.#gaps.missing(chatId).length) return;
       const params = { chat_id: chatId, limit: GAP_PAGE, ...before };
-      const { messages = [], has_more: hasMore } = await this.call('messages.history', params);
-      for (const message of messages) if (missing.has(message.seq)) this.#emit('message.new', { message });
+      const { messages = [], has_more: hasMore } = await this.#repeat('messages.history', params, Date.now() + this.#options.callTimeoutMs);
+      const missing = new Set(this.#gaps.missing(chatId)); // what was pushed meanwhile has been handed on
+      for (const message of messages.filter(({ seq }) => missing.has(seq))) {
+        this.#gaps.see(chatId, message.seq);
+        this.#emit('message.new', { message });
+      }
       if (!hasMore || !messages.length) break;
       before = { before: messages[0].message_id };
     }

@@ -88,7 +88,7 @@ class Server {
 
 /** A connected messenger; closed when the test ends. */
 async function connected(t, server, more = {}) {
-  const fast = { backoffMs: 2, gapGraceMs: 5, openTimeoutMs: 200, stableMs: 0 };
+  const fast = { backoffMs: 2, gapGraceMs: 5, openTimeoutMs: 5_000, stableMs: 0 };
   const noHttp = async () => { throw new TypeError('no network'); };
   const options = { url: 'http://messenger.test', token: token('alice'), WebSocket: server.WebSocket, fetch: noHttp, ...fast, ...more };
   const messenger = new Messenger(options);
@@ -328,6 +328,42 @@ test('a hole that the history cannot fill is said, once', async (t) => {
   server.notify('message.new', { event_id: 'e2', message: { message_id: 'm10', chat_id: 'c', seq: 10 } });
   await soon(20);
   assert.deepEqual([resyncs, server.paramsOf('messages.history').length], [[{ chat_id: 'c' }], 1]);
+});
+
+test('what is pushed while a hole is being filled is handed on once', async (t) => {
+  const server = new Server();
+  const message = (seq) => ({ message_id: `m${seq}`, chat_id: 'c', seq });
+  server.on['chats.list'] = () => ({ chats: [{ chat_id: 'c', seq: 6 }] });
+  server.on['messages.history'] = () => {
+    server.notify('message.new', { event_id: 'e7', message: message(7) });
+    return { messages: [message(6), message(7), message(8)] };
+  };
+  const messenger = await connected(t, server);
+  const seen = collect(messenger, 'message.new');
+  await messenger.call('chats.list');
+  server.notify('message.new', { event_id: 'e8', message: message(8) });
+  await until(() => server.paramsOf('messages.history').length === 1);
+  await soon(20);
+  assert.deepEqual(seen.map((p) => p.message.seq), [8, 7]);
+});
+
+test('a hole that could not be read is looked at again in the next session', async (t) => {
+  const server = new Server();
+  const message = (seq) => ({ message_id: `m${seq}`, chat_id: 'c', seq });
+  server.on['chats.list'] = () => ({ chats: [{ chat_id: 'c', seq: 6 }] });
+  server.on['messages.history'] = () => {
+    if (server.sockets.length === 1) throw error(-32014);
+    return { messages: [message(7), message(8)] };
+  };
+  const messenger = await connected(t, server);
+  const seen = collect(messenger, 'message.new');
+  await messenger.call('chats.list');
+  server.notify('message.new', { event_id: 'e8', message: message(8) });
+  await until(() => server.paramsOf('messages.history').length === 1);
+  await soon(20);
+  server.socket.drop(1006);
+  await until(() => seen.length === 2, 'filled after the reconnect');
+  assert.deepEqual(seen.map((p) => p.message.seq), [8, 7]);
 });
 
 test('a server that falls silent is asked, and left when it does not answer', async (t) => {
