@@ -4,11 +4,9 @@ Knows no transport: ws and http hand in text and a Caller, and get text back.
 """
 
 import asyncio
-import contextlib
 import secrets
 import time
-from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,6 +17,7 @@ from edge import jsonrpc
 from edge.admission import Admission
 from edge.fallback import Fallback
 from edge.faults import data_of, describe
+from edge.lanes import Lanes
 from edge.table import Method
 from mesh import call, metrics, tracing
 from mesh.bus import EventId
@@ -60,7 +59,7 @@ class Caller(Protocol):
         """Its user; raises Unauthenticated while it has none."""
 
     @property
-    def lanes(self) -> "Lanes":
+    def lanes(self) -> Lanes:
         """The order of its calls."""
 
     async def connect(self, token: str, cursor: EventId | None) -> session_pb2.ConnectResponse:
@@ -68,29 +67,6 @@ class Caller(Protocol):
 
     async def refresh(self, token: str) -> session_pb2.RefreshResponse:
         """Takes a younger token."""
-
-
-class Lanes:
-    """Runs what shares a key one after the other, in the order of entering; different keys side by side."""
-
-    def __init__(self) -> None:
-        self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._users: dict[str, int] = defaultdict(int)
-
-    @contextlib.asynccontextmanager
-    async def enter(self, key: str) -> AsyncIterator[None]:
-        """Waits for the key's turn; an empty key waits for nothing."""
-        if not key:
-            yield
-            return
-        self._users[key] += 1
-        try:
-            async with self._locks[key]:
-                yield
-        finally:
-            self._users[key] -= 1
-            if not self._users[key]:
-                del self._users[key], self._locks[key]
 
 
 LocalCall = Callable[[Any, Caller], Awaitable[Message]]

@@ -6,87 +6,48 @@
         async for note in client:
             print(note.method, note.params)
 
-- A call is repeated, after a lost connection, a throttle, a part that is down, until it is answered for good
+It behaves as web/messenger.js does, and is built alike: links, rpc and tracking are its parts.
+
+- A call is repeated (after a lost connection, a throttle, a part that is down) until it is answered for good
   or its time is up. Every method of the contract is idempotent; a send keeps its client_msg_id.
+- Sends to one chat go one after the other, in the order of the calls.
 - A notification is handed on once, and after a reconnect those that were missed follow.
 - A hole in a chat's seq is filled by messages.history: those come as `message.new` without an event_id.
-- `resync` says that something is missing for good: ask for the state again (of `chat_id`, where it is there).
+
+Besides the notifications of the contract the iterator gives `state` (see `Client.state`), `session` (the
+result of each session.connect) and `resync`: what was handed on may have holes that nothing will fill, so ask
+for the state again (of `chat_id`, where it is there).
 """
 
 import asyncio
+import contextlib
 import itertools
-import random
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Coroutine
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-import msgspec
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake
-from websockets.typing import Subprotocol
+from edge.comeback import Comeback, Hooks, Refresh
+from edge.holes import Holes
+from edge.lanes import Lanes
+from edge.links import Frame, Times
+from edge.rpc import DEADLINE, UNAUTHENTICATED, UNAVAILABLE, Ended, RpcError, failure
+from edge.tracking import Backoff, Seen
 
-from edge.tracking import Backoff, Gaps, Seen, comes_back
-
-UNAUTHENTICATED, DEADLINE, UNAVAILABLE = -32016, -32004, -32014
-NOT_AUTHENTICATED, TOKEN_EXPIRED = 4501, 4502
+__all__ = ["Client", "Notification", "RpcError"]
 
 MAX_WAITING = 10_000
 """Notifications that may wait for their reader; beyond it they are dropped and `resync` says so."""
 
-GAP_GRACE = 0.4
-"""Seconds for a hole in seq to close by itself: pushes overtake each other."""
-
-GAP_PAGES = 5
-GAP_PAGE = 100
-
-OPEN_SECONDS = 10.0
-"""For a session to begin."""
-
-STABLE_SECONDS = 10.0
-"""A session that lived for so long wipes out the failures before it."""
-
-Refresh = Callable[[], Awaitable[str]]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notification:
-    """What the server told unasked, under the contract's names."""
+    """What the server told unasked, under the contract's names, or what became of the connection."""
 
     method: str
     params: dict[str, Any]
-
-
-class RpcError(Exception):
-    """An error answer.
-
-    Attributes:
-        code: JSON-RPC's; `reason`, `retryable`, `retry_after_ms` and `trace_id` are the error's data.
-    """
-
-    def __init__(self, error: dict[str, Any]) -> None:
-        super().__init__(error["message"])
-        data = error.get("data") or {}
-        self.code: int = error["code"]
-        self.reason: str = data.get("reason", "")
-        self.retryable: bool = data.get("retryable", False)
-        self.retry_after_ms: int = data.get("retry_after_ms", 0)
-        self.trace_id: str = data.get("trace_id", "")
-
-
-def _error(code: int, reason: str, message: str) -> RpcError:
-    return RpcError({"code": code, "message": message, "data": {"reason": reason}})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Ended:
-    """How a session ended; `pause` is the seconds that the server asked for."""
-
-    code: int
-    reason: str = ""
-    pause: float | None = None
 
 
 class Client:
@@ -98,11 +59,16 @@ class Client:
         refresh: gets a younger token when this one ends; without it the session ends with the token.
         last_event_id: where an earlier client of this device stopped.
         call_seconds: how long one call may take with all its repetitions.
+        send_seconds: the same for `send`, from when it was called.
         backoff: pauses between attempts.
+        times: how long everything else may take.
 
     Attributes:
-        last_event_id: of the last notification that was received; keep it to catch up from there.
+        last_event_id: of the last notification that was handed on; keep it to catch up from there.
         session: the result of the last session.connect.
+        state: `{"name": …}`, one of `connecting`; `online`, with `transport` (`websocket` or `http`);
+            `waiting`, will come back at `retry_at` (Unix time, seconds); `closed`, for good, with the close
+            `code` and `reason` where the server asked for it.
     """
 
     def __init__(
@@ -113,26 +79,52 @@ class Client:
         refresh: Refresh | None = None,
         last_event_id: str = "",
         call_seconds: float = 15.0,
+        send_seconds: float = 60.0,
         backoff: Backoff = Backoff(),  # noqa: B008  # frozen
+        times: Times = Times(),  # noqa: B008  # frozen
     ) -> None:
         self.last_event_id = last_event_id
         self.session: dict[str, Any] = {}
-        self._url = url.replace("http", "ws", 1).rstrip("/") + "/ws"
-        self._token = token
-        self._refresh = refresh
+        self.state: dict[str, Any] = {"name": "connecting"}
         self._call_seconds = call_seconds
-        self._backoff = backoff
+        self._send_seconds = send_seconds
+        self._sessions = Comeback(
+            url,
+            token,
+            refresh=refresh,
+            backoff=backoff,
+            times=times,
+            hooks=Hooks(
+                cursor=lambda: self.last_event_id,
+                begin=self._begin,
+                receive=self._receive,
+                state=self._set_state,
+            ),
+        )
         self._ids = itertools.count(1)
-        self._open: dict[int, tuple[bytes, asyncio.Future[Any]]] = {}
-        self._connection: ClientConnection | None = None
-        self._online = False
-        self._return_at: float | None = None
+        self._requests: dict[int, tuple[Frame, asyncio.Future[Any]]] = {}
         self._notes: asyncio.Queue[Notification | None] = asyncio.Queue()
         self._seen = Seen()
-        self._gaps = Gaps()
-        self._lanes: dict[str, asyncio.Lock] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._holes = Holes(self._read, self._hand_on, self._spawn, times.grace)
+        self._lanes = Lanes()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._closed: RpcError | None = None
+        self._first: asyncio.Future[None] | None = None
+
+    @property
+    def user_id(self) -> str:
+        """The user that the token speaks for; empty before the first session."""
+        return str(self.session.get("user_id", ""))
+
+    def start(self) -> None:
+        """Begins to connect, and returns at once: what becomes of it is told by `state`."""
+        self._start()
+
+    def _start(self) -> asyncio.Future[None]:
+        self._first = asyncio.get_running_loop().create_future()
+        self._first.add_done_callback(lambda first: first.cancelled() or first.exception())  # looked at
+        self._spawn(self._run())
+        return self._first
 
     async def __aenter__(self) -> Self:
         """Connects.
@@ -140,29 +132,36 @@ class Client:
         Raises:
             RpcError: the server refuses the session for good.
         """
-        self._first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._spawn("run", self._run())
         try:
-            await self._first
+            await self._start()
         except BaseException:
-            await self.__aexit__(None, None, None)
+            await self.aclose()
             raise
         return self
 
     async def __aexit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _at: TracebackType | None
     ) -> None:
+        """Leaves."""
+        await self.aclose()
+
+    async def aclose(self) -> None:
         """Leaves; calls that are not answered yet fail."""
-        for task in tuple(self._tasks.values()):
+        tasks = tuple(self._tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
-        self._end(_error_closed())
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._end(failure(UNAVAILABLE, "CLIENT_CLOSED", "The client was closed."), Ended(code=1000))
 
     async def __aiter__(self) -> AsyncIterator[Notification]:
         """Notifications in the order of their coming, until the client is closed or refused for good."""
         while (note := await self._notes.get()) is not None:
             yield note
         self._notes.put_nowait(None)  # for other readers, and for the next loop
+
+    def wake(self) -> None:
+        """Says that the network or the user is back: waits no longer, or sees whether the other side is."""
+        self._spawn(self._sessions.wake())
 
     # ── calls ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -172,19 +171,19 @@ class Client:
         Raises:
             RpcError: it was refused for good, or its time is up.
         """
-        deadline = time.monotonic() + self._call_seconds
-        for failures in itertools.count():
-            try:
-                result = await self._request(method, params, deadline)
-            except RpcError as error:
-                pause = error.retry_after_ms / 1000 + self._backoff.pause(failures, random.random())  # noqa: S311
-                if not error.retryable or time.monotonic() + pause >= deadline:
-                    raise
-                await asyncio.sleep(pause)
-            else:
-                self._learn(method, result)
-                return result
-        raise AssertionError  # the count has no end
+        result = await self._repeat(method, params, time.monotonic() + self._call_seconds)
+        self._holes.learn(method, result)
+        return result
+
+    async def once(self, method: str, /, **params: Any) -> Any:
+        """As `call`, for what is not worth repeating.
+
+        Raises:
+            RpcError: it was refused, or its time is up.
+        """
+        result = await self._request(method, params, time.monotonic() + self._call_seconds)
+        self._holes.learn(method, result)
+        return result
 
     async def send(self, chat_id: str, text: str, client_msg_id: str = "") -> Any:
         """Sends a message, after those to the same chat that were sent before; its own copy.
@@ -192,230 +191,138 @@ class Client:
         Raises:
             RpcError: as `call`. With the same `client_msg_id` the same call may be made again.
         """
-        key = client_msg_id or str(uuid.uuid4())
-        async with self._lanes.setdefault(chat_id, asyncio.Lock()):
-            sent = await self.call("messages.send", chat_id=chat_id, text=text, client_msg_id=key)
-        return sent["message"]
+        deadline = time.monotonic() + self._send_seconds
+        params = {"chat_id": chat_id, "text": text, "client_msg_id": client_msg_id or str(uuid.uuid4())}
+        async with self._lanes.enter(chat_id):
+            result = await self._repeat("messages.send", params, deadline)
+        self._holes.learn("messages.send", result)
+        return result["message"]
+
+    async def _read(self, method: str, /, **params: Any) -> Any:
+        """As `call`, for the holes, which hand on what they learn."""
+        return await self._repeat(method, params, time.monotonic() + self._call_seconds)
+
+    async def _repeat(self, method: str, params: dict[str, Any], deadline: float) -> Any:
+        for failures in itertools.count():
+            try:
+                return await self._request(method, params, deadline)
+            except RpcError as error:
+                pause = error.retry_after_ms / 1000 + self._sessions.pause(failures)
+                if not error.retryable or time.monotonic() + pause >= deadline:
+                    raise
+                await asyncio.sleep(pause)
+        raise AssertionError  # the count has no end
 
     async def _request(self, method: str, params: dict[str, Any], deadline: float) -> Any:
         if self._closed is not None:
             raise self._closed
-        request_id = next(self._ids)
-        body = {"jsonrpc": "2.0", "id": request_id, "method": method, "params": params}
-        frame, future = msgspec.json.encode(body), asyncio.get_running_loop().create_future()
-        self._open[request_id] = frame, future
+        request: Frame = {"jsonrpc": "2.0", "id": next(self._ids), "method": method, "params": params}
+        answer = asyncio.get_running_loop().create_future()
+        self._requests[request["id"]] = request, answer
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
-                if self._online:
-                    await self._write(frame)
-                return await future
+                if self._sessions.link is not None:
+                    await self._sessions.link.send(request)
+                return await answer
         except TimeoutError:
-            raise _error(DEADLINE, "CLIENT_TIMEOUT", f"No answer to {method} in time.") from None
+            raise failure(DEADLINE, "CLIENT_TIMEOUT", f"No answer to {method} in time.") from None
         finally:
-            del self._open[request_id]
-
-    async def _write(self, frame: bytes) -> None:
-        try:
-            assert self._connection is not None  # noqa: S101  # online
-            await self._connection.send(frame, text=True)
-        except ConnectionClosed:
-            pass  # it is sent again in the next session
+            del self._requests[request["id"]]
 
     # ── the session ─────────────────────────────────────────────────────────────────────────────────────────
 
     async def _run(self) -> None:
-        failures = 0
-        while True:
-            started = time.monotonic()
-            ended = await self._session()
-            if not comes_back(ended.code) and not await self._renewed(ended.code):
-                self._end(_error(UNAUTHENTICATED, f"CLIENT_CLOSED_{ended.code}", ended.reason or "Refused."))
-                return
-            failures = 0 if time.monotonic() - started > STABLE_SECONDS else failures
-            pause = self._backoff.pause(failures, random.random()) if ended.pause is None else ended.pause  # noqa: S311
-            failures += 1
-            await asyncio.sleep(pause)
+        ended = await self._sessions.run()
+        reason = ended.reason or "Refused."
+        self._end(failure(UNAUTHENTICATED, f"CLIENT_CLOSED_{ended.code}", reason), ended)
 
-    async def _session(self) -> _Ended:
-        """One connection from its beginning to its end."""
-        self._return_at = None
-        try:
-            async with connect(
-                self._url, subprotocols=[Subprotocol("jsonrpc-2.0")], compression=None, max_size=None
-            ) as connection:
-                self._connection = connection
-                async with asyncio.timeout(OPEN_SECONDS):
-                    refused = await self._begin(connection)
-                if refused is not None:
-                    return refused
-                while True:
-                    self._receive(msgspec.json.decode(await connection.recv()))
-        except ConnectionClosed as closed:
-            pause = None if self._return_at is None else max(0.0, self._return_at - time.monotonic())
-            frame = closed.rcvd
-            return _Ended(
-                code=frame.code if frame else 1006, reason=frame.reason if frame else "", pause=pause
-            )
-        except (OSError, TimeoutError, InvalidHandshake) as error:
-            return _Ended(code=1006, reason=str(error))
-        finally:
-            self._online = False
-
-    async def _begin(self, connection: ClientConnection) -> _Ended | None:
-        """Authenticates, takes up where the last session ended, and sends again what has no answer yet."""
-        params = {"token": self._token, "last_event_id": self.last_event_id}
-        body = {"jsonrpc": "2.0", "id": 0, "method": "session.connect", "params": params}
-        await connection.send(msgspec.json.encode(body), text=True)
-        while (answer := msgspec.json.decode(await connection.recv())).get("id") != 0:
-            self._receive(answer)
-        if "error" in answer:
-            error = RpcError(answer["error"])
-            may_pass = error.code != UNAUTHENTICATED and (error.retryable or error.code == -32603)
-            code = 1006 if may_pass else NOT_AUTHENTICATED
-            return _Ended(code=code, reason=str(error), pause=error.retry_after_ms / 1000 or None)
-        self._take_up(answer["result"])
-        waiting = tuple(self._open.values())
-        self._online = True  # from here on calls send themselves
-        for frame, _ in waiting:
-            await connection.send(frame, text=True)
-        if not self._first.done():
-            self._first.set_result(None)
-        return None
-
-    def _take_up(self, session: dict[str, Any]) -> None:
+    def _begin(self, session: Frame) -> None:
+        """Takes up where the last session ended, and sends again what has no answer yet."""
         lost = bool(self.last_event_id) and not session.get("recovered", False)
         if lost or not self.last_event_id:
             self.last_event_id = session.get("last_event_id", "")
-        if lost:
-            self._gaps.forget()
-            self._hand_on("resync", {})
         self.session = session
-
-    async def _renewed(self, close_code: int) -> bool:
-        """Gets another token, where that is what the server asks for."""
-        if close_code not in (NOT_AUTHENTICATED, TOKEN_EXPIRED) or self._refresh is None:
-            return False
-        before = self._token
-        self._token = await self._refresh() or before
-        return self._token != before
+        if self._sessions.link is not None:
+            for request, _ in self._requests.values():
+                self._spawn(self._sessions.link.send(request))
+        self._hand_on("session", session)
+        if lost:
+            self._holes.forget()
+            self._hand_on("resync", {})
+        self._holes.resume()
+        if self._first is not None and not self._first.done():
+            self._first.set_result(None)
 
     async def _refresh_session(self) -> None:
-        if await self._renewed(TOKEN_EXPIRED):
-            await self.call("session.refresh", token=self._token)
+        if await self._sessions.renew():
+            await self.call("session.refresh", token=self._sessions.token)
 
-    async def _leave(self, connection: ClientConnection, after: float) -> None:
-        """Ends a session whose edge goes away, unless that has happened by then."""
-        await asyncio.sleep(after)
-        await connection.close()
-
-    def _end(self, error: RpcError) -> None:
-        self._closed = self._closed or error
-        if not self._first.done():
+    def _end(self, error: RpcError, ended: Ended) -> None:
+        if self._closed is not None:
+            return
+        self._closed = error
+        if self._first is not None and not self._first.done():
             self._first.set_exception(error)
-        for _, future in self._open.values():
-            if not future.done():
-                future.set_exception(error)
+        for _, answer in self._requests.values():
+            if not answer.done():
+                answer.set_exception(error)
+        self._set_state({"name": "closed", "code": ended.code, "reason": ended.reason})
         self._notes.put_nowait(None)
 
     # ── what comes in ───────────────────────────────────────────────────────────────────────────────────────
 
-    def _receive(self, message: dict[str, Any]) -> None:
-        if "method" in message:
-            self._notice(message["method"], message.get("params", {}))
+    def _receive(self, frame: Frame) -> None:
+        if "method" in frame:
+            self._notice(frame["method"], frame.get("params", {}))
             return
-        _, future = self._open.get(message.get("id") or 0, (b"", None))
-        if future is None or future.done():
+        _, answer = self._requests.get(frame.get("id") or 0, (None, None))
+        if answer is None or answer.done():
             return
-        if "error" in message:
-            future.set_exception(RpcError(message["error"]))
+        if "error" in frame:
+            answer.set_exception(RpcError(frame["error"]))
         else:
-            future.set_result(message.get("result"))
+            answer.set_result(frame.get("result"))
 
     def _notice(self, method: str, params: dict[str, Any]) -> None:
         event_id = params.get("event_id", "")
-        if event_id:
-            self.last_event_id = event_id
-            if not self._seen.add(event_id):
-                return
+        if event_id and not self._seen.add(event_id):
+            return
         self._hand_on(method, params)
+        self.last_event_id = event_id or self.last_event_id
         match method:
             case "message.new":
-                self._hold(params["message"])
+                self._holes.hold(params["message"])
             case "chat.updated":
-                self._expect(params["chat"])
+                self._holes.expect(params["chat"])
             case "session.expiring":
-                self._spawn("refresh", self._refresh_session())
+                self._spawn(self._refresh_session())
             case "session.reconnect":
-                after = params.get("after_ms", 0) / 1000
-                self._return_at = time.monotonic() + after
-                if self._connection is not None:
-                    self._spawn("leave", self._leave(self._connection, after))
+                self._sessions.leave(params.get("after_ms", 0) / 1000)
 
     def _hand_on(self, method: str, params: dict[str, Any]) -> None:
         if self._notes.qsize() >= MAX_WAITING:
             while not self._notes.empty():
                 self._notes.get_nowait()
-            method, params = "resync", {}
+            self._notes.put_nowait(Notification(method="resync", params={}))
         self._notes.put_nowait(Notification(method=method, params=params))
 
-    # ── holes ───────────────────────────────────────────────────────────────────────────────────────────────
+    def _set_state(self, state: dict[str, Any]) -> None:
+        self.state = state
+        self._hand_on("state", state)
 
-    def _learn(self, method: str, result: dict[str, Any]) -> None:
-        """Takes from a result which messages are held and which must exist."""
-        if method == "messages.send":
-            self._hold(result["message"])
-        for chat in [*result.get("chats", ()), *([result["chat"]] if "chat" in result else ())]:
-            self._expect(chat)
+    # ── in the background ──────────────────────────────────────────────────────────────────────────────────
 
-    def _hold(self, message: dict[str, Any]) -> None:
-        self._gaps.hold(message["chat_id"], message["seq"])
-        self._look(message["chat_id"])
-
-    def _expect(self, chat: dict[str, Any]) -> None:
-        self._gaps.expect(chat["chat_id"], chat.get("seq", 0))
-        self._look(chat["chat_id"])
-
-    def _look(self, chat_id: str) -> None:
-        if self._gaps.missing(chat_id) and f"fill {chat_id}" not in self._tasks:
-            self._spawn(f"fill {chat_id}", self._fill(chat_id))
-
-    async def _fill(self, chat_id: str) -> None:
-        """Fetches what is missing, the newest page first: seq is not quite the order of message_id."""
-        await asyncio.sleep(GAP_GRACE)
-        before: dict[str, str] = {}
-        for _ in range(GAP_PAGES):
-            if not self._gaps.missing(chat_id):
-                return
-            page = await self.call("messages.history", chat_id=chat_id, limit=GAP_PAGE, **before)
-            messages = page.get("messages", [])
-            for message in messages:
-                if message["seq"] in self._gaps.missing(chat_id):
-                    self._gaps.hold(chat_id, message["seq"])
-                    self._hand_on("message.new", {"message": message})
-            if not page.get("has_more"):
-                break
-            before = {"before": messages[0]["message_id"]}
-        if self._gaps.missing(chat_id):
-            self._gaps.forget(chat_id)
-            self._hand_on("resync", {"chat_id": chat_id})
-
-    def _spawn(self, name: str, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(self._guarded(work), name=name)
-        self._tasks[name] = task
-        task.add_done_callback(
-            lambda done: self._tasks.pop(name, None) if self._tasks.get(name) is done else None
-        )
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(self._guarded(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _guarded(self, work: Awaitable[None]) -> None:
-        """Background work whose failure is told by what it did not do: a later event begins it again."""
+        """Work whose calls may fail: a later event or session begins it again."""
         try:
-            await work
-        except RpcError:
-            self._hand_on("resync", {})
+            with contextlib.suppress(RpcError):
+                await work
         except Exception as error:
-            self._end(_error(UNAVAILABLE, "CLIENT_FAILED", f"The client failed: {error!r}"))
+            failed = failure(UNAVAILABLE, "CLIENT_FAILED", f"The client failed: {error!r}")
+            self._end(failed, Ended(code=1000, reason=str(failed)))
             raise
-
-
-def _error_closed() -> RpcError:
-    return _error(UNAVAILABLE, "CLIENT_CLOSED", "The client was closed.")

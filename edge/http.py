@@ -25,9 +25,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from edge import dev, jsonrpc
 from edge.auth import Authenticator, Identity
 from edge.backlog import Pushed
-from edge.calls import Calls, Lanes
+from edge.calls import Calls
 from edge.faults import data_of, describe
 from edge.hub import Follower, Hub, Start
+from edge.lanes import Lanes
 from mesh import call
 from mesh.bus import EventId
 from mesh.errors import InvalidArgument, MessengerError, PermissionDenied, ResourceExhausted, Unauthenticated

@@ -1,4 +1,7 @@
-"""What a client knows of its events and chats, pure: seen event ids, held and missing seqs, pauses."""
+"""What a client knows of its events and chats: seen event ids, held and missing seqs, pauses. Pure.
+
+The twin of web/gaps.js.
+"""
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -48,6 +51,11 @@ class Gaps:
             chat.head += 1
             chat.ahead.discard(chat.head)
 
+    def hold_of_known(self, chat_id: str, seq: int) -> None:
+        """The same, of a chat that is known; what is read of another begins nothing."""
+        if chat_id in self._chats:
+            self.hold(chat_id, seq)
+
     def expect(self, chat_id: str, seq: int) -> _Chat:
         """Notes that messages go up to this one, held or not; of a new chat all of them count as held."""
         chat = self._chats.setdefault(chat_id, _Chat(head=seq, top=seq))
@@ -58,6 +66,10 @@ class Gaps:
         """Seqs that exist and are not held."""
         chat = self._chats.get(chat_id)
         return set(range(chat.head + 1, chat.top + 1)) - chat.ahead if chat else set()
+
+    def incomplete(self) -> list[str]:
+        """Chats of which something is missing."""
+        return [chat_id for chat_id in self._chats if self.missing(chat_id)]
 
     def forget(self, chat_id: str = "") -> None:
         """Begins anew with one chat, or with all."""
@@ -78,14 +90,9 @@ class Backoff:
         most: seconds that any takes at most.
     """
 
-    first: float = 0.5
+    first: float = 1.0
     most: float = 30.0
 
     def pause(self, failures: int, chance: float) -> float:
         """Seconds to wait after so many failures before this one; `chance` is a random number in 0..1."""
         return chance * min(self.most, self.first * 2.0 ** min(failures, 30))
-
-
-def comes_back(close_code: int) -> bool:
-    """Whether a client comes back by itself after this WebSocket close code."""
-    return not 4500 <= close_code <= 4999

@@ -20,8 +20,9 @@ from websockets.http11 import Request, Response
 from edge import jsonrpc
 from edge.auth import Authenticator
 from edge.backlog import Pushed
-from edge.calls import Calls, Lanes
+from edge.calls import Calls
 from edge.hub import Follower, Hub, Start
+from edge.lanes import Lanes
 from edge.origins import Origins
 from edge.session import Close, Due, Session
 from edge.settings import Settings

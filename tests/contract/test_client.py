@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from edge.client import Client, Notification, RpcError
+from edge.links import Times
 from edge.tracking import Backoff
 from tests.contract.conftest import Connect, Target
 from tests.contract.device import PATIENCE, Device
@@ -17,7 +18,7 @@ QUICK = Backoff(first=0.02, most=0.1)
 
 
 class Hop:
-    """A TCP hop before the system that can lose its connections, or swallow what the server says."""
+    """A hop before the system that loses connections, swallows what the server says, refuses WebSockets."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -26,6 +27,7 @@ class Hop:
         self._server: asyncio.Server | None = None
         self.hears = asyncio.Event()
         self.hears.set()
+        self.takes_sockets = True
         self.opened = 0
 
     async def __aenter__(self) -> "Hop":
@@ -52,7 +54,12 @@ class Hop:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.opened += 1
+        head = await reader.readuntil(b"\r\n\r\n")
+        if b"upgrade: websocket" in head.lower() and not self.takes_sockets:
+            writer.close()
+            return
         far_reader, far_writer = await asyncio.open_connection(*self._target)
+        far_writer.write(head)
         for source, sink, gate in ((reader, far_writer, None), (far_reader, writer, self.hears)):
             pump = asyncio.create_task(self._pump(source, sink, gate))
             self._pumps.add(pump)
@@ -267,7 +274,40 @@ async def test_a_closed_client(target: Target, hop: Hop, name: Name) -> None:
         pass
     with pytest.raises(RpcError, match="closed"):
         await client.call("session.ping")
-    assert [note async for note in client] == []
-    assert not [
-        task for task in asyncio.all_tasks() - before if task.get_name() in {"run", "refresh", "leave"}
-    ]
+    assert [note.method async for note in client][-1] == "state"
+    assert client.state["name"] == "closed"
+    assert not [task for task in asyncio.all_tasks() - before if "Client" in repr(task.get_coro())]
+
+
+async def test_without_websockets(target: Target, bob: Device, hop: Hop, name: Name) -> None:
+    """Where no WebSocket gets through, all goes by HTTP; when one does again, nothing is missed or double."""
+    hop.takes_sockets = False
+    times = Times(poll=0.5, wait=1.0)
+    texts: list[str] = []
+    async with Client(hop.url, await target.token(name("alice")), backoff=QUICK, times=times) as client:
+        assert (client.user_id, client.state["transport"]) == (name("alice"), "http")
+        chat_id = await open_chat(client, bob)
+        assert (await client.send(chat_id, "Hello"))["text"] == "Hello"
+        assert (await bob.next("message.new"))["message"]["text"] == "Hello"
+        await write(bob, chat_id, "one")
+        async with asyncio.timeout(PATIENCE):
+            async for note in client:
+                if note.method == "message.new":
+                    texts.append(note.params["message"]["text"])
+                    hop.takes_sockets = True
+                if note.params.get("transport") == "websocket":
+                    await write(bob, chat_id, "two")
+                if "two" in texts:
+                    break
+    assert texts == ["Hello", "one", "two"]
+
+
+async def test_a_token_that_is_over_on_http(target: Target, hop: Hop, name: Name) -> None:
+    """On HTTP a token that is not accepted ends the client for good, too, unless its hook has a good one."""
+    hop.takes_sockets = False
+    token = await target.token(name("alice"), -60)
+    with pytest.raises(RpcError) as refused:
+        await Client(hop.url, token, backoff=QUICK).__aenter__()
+    assert refused.value.code == -32016
+    async with Client(hop.url, token, refresh=lambda: target.token(name("alice")), backoff=QUICK) as client:
+        await client.call("session.ping")

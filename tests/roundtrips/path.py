@@ -28,7 +28,8 @@ from dbstore.late import LateCheck
 from edge import table
 from edge.admission import Admission
 from edge.buckets import SharedBuckets
-from edge.calls import Calls, Lanes
+from edge.calls import Calls
+from edge.lanes import Lanes
 from edge.local import local_methods
 from mesh import call
 from mesh.amqp import DONE, Delivery, Publisher, Received

@@ -11,7 +11,8 @@ from google.protobuf.message import Message
 
 from edge import table
 from edge.admission import Admission
-from edge.calls import Calls, Lanes
+from edge.calls import Calls
+from edge.lanes import Lanes
 from edge.table import Method
 from mesh.channel import Channel
 from mesh.errors import ResourceExhausted, Unavailable

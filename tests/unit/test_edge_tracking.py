@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.tracking import Backoff, Gaps, Seen, comes_back
+from edge.rpc import comes_back
+from edge.tracking import Backoff, Gaps, Seen
 
 
 def test_an_event_is_new_once() -> None:
