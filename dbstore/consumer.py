@@ -4,6 +4,7 @@ An event is done when both have it. What failed goes round the retry ladder alon
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 from dbstore import rules
@@ -45,17 +46,17 @@ class EventHandler:
         """Takes effect of events; one outcome an event, in order."""
         events = [one.event for one in received]
         stored = await self._store_all(events)
-        good = [n for n, told in enumerate(stored) if not isinstance(told, Exception)]
+        await self._note_late(events, stored)
+        good = {n: told for n, told in enumerate(stored) if not isinstance(told, Exception)}
         unchecked = [n for n in good if rules.is_unchecked(events[n])]
         unasked = await self._late.ask([events[n] for n in unchecked])
         # Each chat is told once, with the last event that touched it: after the messages, as it then stands.
-        last = {key: n for n in good for key in rules.changed_chats(events[n])}
+        last = {key: n for n, told in good.items() for key in rules.changed_chats(events[n], told)}
         for key, chat in (await self._chats(list(last))).items():
-            told = stored[last[key]]
             if isinstance(chat, Exception):
                 stored[last[key]] = chat
-            elif not isinstance(told, Exception):
-                told.append(chat)
+            else:
+                good[last[key]].append(chat)
         outcomes = await self._publish(
             [
                 told if isinstance(told, Exception) else rules.traced(told, event.traceparent)
@@ -178,6 +179,20 @@ class EventHandler:
                 return told
             raise
         return [rules.message_deleted(removed.peer_id, removed), *told]
+
+    async def _note_late(self, events: Sequence[queue_pb2.Event], stored: list[Told | Exception]) -> None:
+        """Has the mailboxes bring what is told late to devices that were told of later things before."""
+        now = time.time()
+        late = [
+            (n, place)
+            for n, (event, told) in enumerate(zip(events, stored, strict=True))
+            if not isinstance(told, Exception)
+            for place in rules.told_late(event, told, now)
+        ]
+        errors = await self._store.touch([place for _, place in late]) if late else []
+        for (n, _), error in zip(late, errors, strict=True):
+            if error is not None:
+                stored[n] = error
 
     # ── the users' streams ──────────────────────────────────────────────────────────────────────────────────
 

@@ -1,7 +1,9 @@
 """What an event asks of the peer's mailbox and of the bus; pure."""
 
+from collections.abc import Sequence
+
 from mesh import tracing
-from mesh.mailbox.model import IncomingMessage, StoredChat, StoredMessage
+from mesh.mailbox.model import IncomingMessage, Place, StoredChat, StoredMessage
 from mesh.wire import chat_to_proto, message_to_proto, to_datetime
 from messenger.antispam.v1 import antispam_pb2
 from messenger.common.v1 import types_pb2
@@ -9,6 +11,14 @@ from messenger.events.v1 import notifications_pb2, queue_pb2
 
 Published = tuple[str, bytes]
 """A user and a serialized Notification for that user's stream."""
+
+
+LATE_SECONDS = 20.0
+"""Age of an event that is told late.
+
+A device that comes back is brought what changed since half a minute before its last event
+(`edge.backlog.SLACK_MS`). What is older when it is published must count as changed then.
+"""
 
 
 def is_rejected(checked: queue_pb2.MessageAccepted | queue_pb2.MessageEdited) -> bool:
@@ -116,17 +126,12 @@ def traced(told: list[Published], traceparent: str) -> list[Published]:
     return [(user_id, payload + suffix) for user_id, payload in told]
 
 
-def changed_chats(event: queue_pb2.Event) -> list[tuple[str, str]]:
-    """Owner and chat id of every chat whose owner should see it anew."""
+def changed_chats(event: queue_pb2.Event, told: Sequence[Published]) -> list[tuple[str, str]]:
+    """Owner and chat id of every chat whose owner should see it anew, where this is told of the event."""
     match event.WhichOneof("body"):
-        case "message_accepted":
-            return _both_sides(event.message_accepted)
-        case "message_edited":
-            return _both_sides(event.message_edited)
-        case "message_removed":
-            removed = event.message_removed
-            mine = [(removed.user_id, removed.chat_id)]
-            return [*mine, (removed.peer_id, removed.chat_id)] if removed.for_all else mine
+        case "message_accepted" | "message_edited" | "message_removed":
+            sender, *receiver = {(owner, chat_id): None for owner, chat_id, _ in _places(event)}
+            return [sender, *(one for one in receiver if one[0] in {user_id for user_id, _ in told})]
         case "message_judged":
             return [(event.message_judged.receiver_id, event.message_judged.chat_id)]
         case "read_advanced":
@@ -137,9 +142,47 @@ def changed_chats(event: queue_pb2.Event) -> list[tuple[str, str]]:
             return []
 
 
-def _both_sides(
-    checked: queue_pb2.MessageAccepted | queue_pb2.MessageEdited,
-) -> list[tuple[str, str]]:
-    chat_id = checked.message.chat_id
-    sender = (checked.message.sender_id, chat_id)
-    return [sender] if is_rejected(checked) else [sender, (checked.receiver_id, chat_id)]
+def told_late(event: queue_pb2.Event, told: Sequence[Published], now: float) -> list[Place]:
+    """What of the mailboxes is told so long after its change that its owner's devices may have later news.
+
+    Args:
+        event: what happened.
+        told: what is told of it.
+        now: Unix time, seconds.
+    """
+    if now - event.accepted_at.seconds < LATE_SECONDS:
+        return []
+    owners = {user_id for user_id, _ in told} | {owner for owner, _ in changed_chats(event, told)}
+    return [place for place in _places(event) if place[0] in owners]
+
+
+def _places(event: queue_pb2.Event) -> list[Place]:
+    """What an event is about in both mailboxes, that of whom it comes from first."""
+    match event.WhichOneof("body"):
+        case "message_accepted":
+            return _both_copies(event.message_accepted)
+        case "message_edited":
+            return _both_copies(event.message_edited)
+        case "message_removed":
+            removed = event.message_removed
+            users = (removed.user_id, removed.peer_id)
+            return [(user_id, removed.chat_id, removed.message_id) for user_id in users]
+        case "message_judged":
+            judged = event.message_judged
+            return [(judged.receiver_id, judged.chat_id, judged.message_id)]
+        case "read_advanced":
+            read = event.read_advanced
+            return [(user_id, read.chat_id, "") for user_id in (read.user_id, read.peer_id)]
+        case "delivered_advanced":
+            delivered = event.delivered_advanced
+            return [(user_id, delivered.chat_id, "") for user_id in (delivered.user_id, delivered.peer_id)]
+        case "chat_opened":
+            return [(event.chat_opened.user_id, event.chat_opened.chat_id, "")]
+        case _:
+            return []
+
+
+def _both_copies(text: queue_pb2.MessageAccepted | queue_pb2.MessageEdited) -> list[Place]:
+    message = text.message
+    users = (message.sender_id, text.receiver_id)
+    return [(user_id, message.chat_id, message.message_id) for user_id in users]

@@ -19,8 +19,11 @@ from messenger.events.v1 import notifications_pb2
 
 log = structlog.get_logger()
 
-SLACK_MS = 10_000
-"""How far the clocks of Redis and the mailboxes, and storing and publishing, may be apart."""
+SLACK_MS = 30_000
+"""How far storing and publishing may be apart, and the clocks of mailboxes and Redis.
+
+What dbstore publishes later than 20 s after it was stored it notes as changed at that time.
+"""
 
 MAX_FILLED = 5_000
 """Events that the database fills in at most; a device that missed more is better off with a fresh start."""
@@ -175,4 +178,6 @@ def _events_of(changed: dbapi_pb2.ChangedChat) -> Iterator[Message]:
 def _change_of(message: types_pb2.Message) -> Message:
     if message.deleted:
         return notifications_pb2.MessageDeleted(chat_id=message.chat_id, message_id=message.message_id)
-    return notifications_pb2.MessageUpdated(message=message)
+    if message.HasField("edited_at"):
+        return notifications_pb2.MessageUpdated(message=message)
+    return notifications_pb2.MessageNew(message=message)  # as it was sent, and told of late

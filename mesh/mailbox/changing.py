@@ -1,16 +1,19 @@
 """Changing messages that are stored: by their owners, and after their senders. The rules are in `changes`."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
+from pymongo import UpdateOne
 from pymongo.errors import DuplicateKeyError
 
-from mesh.errors import NotFound, Unavailable
+from mesh.errors import MessengerError, NotFound, Unavailable
 from mesh.mailbox import blocks, changes, documents
 from mesh.mailbox.counting import recount_gone
 from mesh.mailbox.documents import Document
+from mesh.mailbox.driver import Shard
 from mesh.mailbox.fold import LogEntry, check_text
-from mesh.mailbox.model import Changed, StoredMessage, changed_entry, tells_peer
+from mesh.mailbox.model import Changed, Place, StoredMessage, changed_entry, tells_peer
 from mesh.mailbox.sharded import ATTEMPTS, Sharded, update_chat
 
 Rule = Callable[[StoredMessage], StoredMessage]
@@ -83,6 +86,21 @@ class MongoChanger(Sharded):
         after, _ = await self._change(entry, lambda copy: changes.judged(copy, spam=spam, at=now))
         return after
 
+    async def touch(self, places: Sequence[Place]) -> list[MessengerError | None]:
+        """See `store.MailboxChanger`."""
+        results: list[MessengerError | None] = [None] * len(places)
+
+        async def on_shard(shard: int, positions: list[int]) -> None:
+            try:
+                await _touch(self._shards[shard], [places[index] for index in positions], self._now())
+            except MessengerError as error:
+                for index in positions:
+                    results[index] = error
+
+        grouped = self._by_shard([owner for owner, _, _ in places])
+        await asyncio.gather(*(on_shard(*group) for group in grouped.items()))
+        return results
+
     async def is_rejected(self, owner: str, chat_id: str, message_id: str) -> bool:
         """See `store.MailboxChanger`."""
         return bool((await self._entry(owner, chat_id, message_id)).message.rejected)
@@ -144,6 +162,16 @@ class MongoChanger(Sharded):
             raise Unavailable("The mailbox could not update the chat; try again.") from error
         if went and chat:
             await recount_gone(shard, chat)
+
+
+async def _touch(shard: Shard, places: Sequence[Place], at: datetime) -> None:
+    """Raises what is told of messages, then what is told of their chats, to this time."""
+    changed = [UpdateOne(_identity(*place), {"$max": {"changed_at": at}}) for place in places if place[2]]
+    if changed:
+        await shard.run(lambda: shard.messages.bulk_write(changed, ordered=False))
+    chats = {documents.chat_key(owner, chat_id) for owner, chat_id, _ in places}
+    touched = [UpdateOne({"_id": key}, {"$max": {"touched_at": at, "changed_at": at}}) for key in chats]
+    await shard.run(lambda: shard.chats.bulk_write(touched, ordered=False))
 
 
 def _identity(owner: str, chat_id: str, message_id: str) -> Document:

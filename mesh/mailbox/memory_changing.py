@@ -5,16 +5,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from mesh.errors import InvalidArgument, NotFound
+from mesh.errors import InvalidArgument, MessengerError, NotFound
 from mesh.mailbox import changes
 from mesh.mailbox.cursors import parse_user_cursor
 from mesh.mailbox.fold import LogEntry, check_text, check_user, fold
-from mesh.mailbox.memory_state import Key, MemoryState, key_of
+from mesh.mailbox.memory_state import Key, MemoryState, key_of, outcome_of
 from mesh.mailbox.model import (
     BlockedPage,
     Changed,
     OutboxEntry,
     OutboxKind,
+    Place,
     StoredMessage,
     blocked_ref,
     changed_entry,
@@ -80,6 +81,20 @@ class MemoryChanger(MemoryState):
         """See `store.MailboxChanger`."""
         copy = self._message(owner, chat_id, message_id)
         return self._replace(changes.judged(copy, spam=spam, at=self._now()))
+
+    async def touch(self, places: Sequence[Place]) -> list[MessengerError | None]:
+        """See `store.MailboxChanger`."""
+        return [outcome_of(self._touch, *place) for place in places]
+
+    def _touch(self, owner: str, chat_id: str, message_id: str) -> None:
+        self._reach(owner)
+        at = self._now()
+        for message in self._messages(owner, chat_id):
+            if message.message_id == message_id:
+                self._put(replace(message, changed_at=max(message.changed_at or at, at)))
+        if chat := self._chats.get((owner, chat_id)):
+            touched_at, changed_at = max(chat.touched_at, at), max(chat.changed_at or at, at)
+            self._chats[owner, chat_id] = replace(chat, touched_at=touched_at, changed_at=changed_at)
 
     async def is_rejected(self, owner: str, chat_id: str, message_id: str) -> bool:
         """See `store.MailboxChanger`."""

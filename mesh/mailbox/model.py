@@ -42,7 +42,7 @@ class StoredMessage:
         original_text: the text as it was sent, where the sender's copy shows another or none; never shown.
         deleted: taken away, at least from this copy; `text` is "".
         deleted_for_all: its sender took it away from both copies; known on the sender's copy only.
-        changed_at: when it was edited or deleted here last.
+        changed_at: when it was edited or deleted here last, or was told of long after it was stored.
         rejected: why antispam keeps it from its receiver; "" where it does not.
         unchecked: it came to its receiver without a verdict of antispam's, which is to follow.
     """
@@ -83,7 +83,7 @@ class StoredChat:
         deletions: how many incoming messages were deleted, to tell counts of before from those of after.
         gone: how many of the incoming messages that the owner has not read are deleted.
         touched_at: when anything in it changed last.
-        changed_at: when one of its messages was edited or deleted last.
+        changed_at: the latest `changed_at` of its messages.
         blocked: the owner has blocked the peer.
         blocked_by_peer: the peer has blocked the owner.
     """
@@ -193,6 +193,10 @@ class BlockedPage:
 
     user_ids: tuple[str, ...]
     next_cursor: str
+
+
+Place = tuple[str, str, str]
+"""Owner, chat_id and message_id of a message; the last is "" for the chat alone."""
 
 
 class OutboxKind(StrEnum):

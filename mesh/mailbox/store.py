@@ -24,6 +24,7 @@ from mesh.mailbox.model import (
     Opened,
     OutboxEntry,
     OutboxRef,
+    Place,
     StoredChat,
     StoredMessage,
 )
@@ -183,6 +184,14 @@ class MailboxChanger(Protocol):
 
         A copy that passed unchecked is checked now, and taken away where it is spam; what was unread counts
         no more. One that had its verdict stays as it is: the first holds. NotFound where there is no copy.
+        """
+        ...
+
+    async def touch(self, places: Sequence[Place]) -> list[MessengerError | None]:
+        """Has `changes` since any moment before this call give these chats and messages; one result a place.
+
+        For what is told long after it was stored: who was told of later things does not ask from so early on.
+        A place that is not there is no error.
         """
         ...
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from mesh.errors import FailedPrecondition, MessengerError, NotFound, PermissionDenied
+from mesh.mailbox.fold import whole_ms
 from mesh.mailbox.model import OutboxEntry, OutboxKind, StoredMessage, delivered_ref, message_ref
 from mesh.mailbox.store import MailboxStore
 from tests.mailbox.support import (
@@ -494,6 +495,26 @@ async def test_changes_bring_what_was_edited_and_deleted(store: MailboxStore) ->
     assert [message.text for message in of_ann.messages] == ["fresher"]
     (of_bob,) = (await store.changes(bob, since, "")).chats
     assert (of_bob.changed, of_bob.messages) == (copies, ())
+
+
+async def test_what_is_told_late_is_a_change(store: MailboxStore) -> None:
+    """A message and a chat that are touched are brought to who asks for later changes, and show no change."""
+    ann, bob, chat_id = await opened(store)
+    one, _two = await send(store, ann, chat_id, "one", "two")
+    quiet = (await store.open_chat(ann, bob, "quiet")).chat.chat_id
+    await store.open_chat(ann, bob, "other")
+    before = await chat_of(store, ann, chat_id)
+    await next_millisecond()
+    since = whole_ms(datetime.now(UTC))
+    assert (await store.changes(ann, since, "")).chats == ()
+    places = [(ann, chat_id, one.message_id), (ann, quiet, ""), (ann, NOBODY, NOBODY)]
+    assert await store.touch(places) == [None] * 3
+    found = {changed.chat.chat_id: changed for changed in (await store.changes(ann, since, "")).chats}
+    assert found.keys() == {chat_id, quiet}
+    assert [message.text for message in found[chat_id].changed] == ["one"]
+    assert found[chat_id].messages == found[quiet].messages == found[quiet].changed == ()
+    after = await chat_of(store, ann, chat_id)
+    assert (after.version, after.unread, after.last) == (before.version, before.unread, before.last)
 
 
 async def test_many_changes_are_paged(store: MailboxStore) -> None:

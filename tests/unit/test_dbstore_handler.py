@@ -1,6 +1,8 @@
 """What dbstore does with events, whatever fails beside them; on the memory store and a bus in hand."""
 
+import asyncio
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import cast
 
 import pytest
@@ -11,6 +13,7 @@ from dbstore.late import LateCheck
 from mesh.amqp import DONE, LATE, Delivery, Outcome, Park, Publisher, Received, Retry
 from mesh.bus import Bus
 from mesh.errors import MessengerError, Unavailable
+from mesh.mailbox.fold import whole_ms
 from mesh.mailbox.memory import MemoryMailbox
 from mesh.mailbox.model import Appended, NewMessage, StoredMessage
 from messenger.antispam.v1 import antispam_pb2
@@ -74,6 +77,17 @@ class World:
         page = await self.store.history(owner, chat_id, limit=10)
         return [message.text for message in page.messages]
 
+    async def brought(self, owner: str, since: datetime) -> list[str]:
+        """What a device that missed what came since then is brought."""
+        chats = (await self.store.changes(owner, since, "")).chats
+        return [message.text for chat in chats for message in (*chat.messages, *chat.changed)]
+
+
+async def a_little_later() -> datetime:
+    """The time, after all that was stored before."""
+    await asyncio.sleep(0.002)
+    return whole_ms(datetime.now(UTC))
+
 
 @pytest.fixture
 def world() -> World:
@@ -105,6 +119,27 @@ async def test_redelivery_stores_once_and_tells_again(world: World) -> None:
     assert not isinstance(chat, MessengerError)
     assert chat.unread == 1
     assert len(world.bus.told) == 2 * told
+
+
+async def test_what_is_told_late_counts_as_changed(world: World) -> None:
+    """A device that had later events and comes back is brought what was stored before and told after them."""
+    event = await world.message("hello")
+    message = event.message_accepted.message
+    read = queue_pb2.ReadAdvanced(
+        user_id="bob", peer_id="ann", chat_id=message.chat_id, up_to=message.message_id
+    )
+    receipt = queue_pb2.Event(accepted_at=event.accepted_at, read_advanced=read)
+    await world.handle(event, receipt)
+    for late, brought in ((False, []), (True, ["hello"])):
+        for one in (event, receipt):
+            one.accepted_at.seconds -= 60 * late
+        since = await a_little_later()
+        assert await world.handle(event) == [DONE]
+        assert await world.brought("ann", since) == brought
+        assert await world.brought("bob", since) == brought
+        since = await a_little_later()
+        assert await world.handle(receipt) == [DONE]
+        assert len((await world.store.changes("ann", since, "")).chats) == late
 
 
 async def test_chat_is_told_once_a_batch(world: World) -> None:
@@ -263,10 +298,15 @@ async def test_a_verdict_in_time_takes_back_what_passed_unchecked(world: World) 
     event = await world.message("buy now")
     await world.handle(event)
     event.message_accepted.verdict.decision = antispam_pb2.DECISION_REJECT
+    world.bus.told.clear()
     assert await world.handle(event) == [DONE]
     mine, theirs = await copies(world, event)
     assert mine.rejected
     assert theirs.deleted
+    assert [kind for user_id, kind in world.bus.told if user_id == "bob"] == [
+        "message_deleted",
+        "chat_updated",
+    ]
 
 
 async def test_change_of_a_rejected_message_is_done(world: World) -> None:

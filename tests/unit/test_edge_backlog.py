@@ -83,6 +83,26 @@ async def test_a_filled_id_is_never_one_of_the_stream() -> None:
     assert [json.loads(event.frame)["params"]["event_id"] for event in caught.events] == ids(caught)
 
 
+async def test_what_was_told_late_is_filled_in_as_what_it_is() -> None:
+    """Of what changed, deletions and edits are told as such; what is neither was told late, and is new."""
+    world = World()
+    late, edited, gone = (
+        types_pb2.Message(message_id=name, chat_id="c") for name in ("late", "edited", "gone")
+    )
+    edited.edited_at.FromMilliseconds(NOW_MS)
+    gone.deleted = True
+    world.mailbox.chats = [chat(changed=(late, edited, gone))]
+    told = [json.loads(event.frame)["method"] for event in (await world.since()).events]
+    assert told == ["message.new", "message.updated", "message.deleted", "chat.updated"]
+
+
+async def test_a_gap_is_filled_from_before_the_cursor() -> None:
+    """The mailbox is asked from half a minute before the last event: what was stored then may be later."""
+    world = World()
+    await world.since()
+    assert world.mailbox.since_ms == [CURSOR.ms - 30_000]
+
+
 async def test_the_same_is_filled_in_under_the_same_id() -> None:
     """Who drops off half-way and is filled in again can drop what it has."""
     world = World()
