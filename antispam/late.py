@@ -56,6 +56,7 @@ def _event_of(text: MessageAccepted | MessageEdited, verdict: Verdict, tracepare
         sender_id=message.sender_id,
         receiver_id=text.receiver_id,
         verdict=verdict_to_proto(verdict),
+        version=text.version if isinstance(text, MessageEdited) else 0,
     )
     event = Event(message_judged=judged, traceparent=traceparent)
     event.accepted_at.CopyFrom(message.created_at)

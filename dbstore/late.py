@@ -57,7 +57,7 @@ class LateCheck:
         spam = judged.verdict.decision == antispam_pb2.DECISION_REJECT
         try:
             copy = await self._store.settle_unchecked(
-                judged.receiver_id, judged.chat_id, judged.message_id, spam=spam
+                judged.receiver_id, judged.chat_id, judged.message_id, version=judged.version, spam=spam
             )
         except NotFound:
             copy = None

@@ -78,7 +78,7 @@ def with_edit(
         edited_at=whole_ms(edited_at),
         version=version,
         changed_at=at,
-        unchecked=copy.unchecked or unchecked,
+        unchecked=unchecked,
     )
 
 
@@ -89,9 +89,9 @@ def removed(copy: StoredMessage, *, version: int, at: datetime) -> StoredMessage
     return replace(copy, text="", version=version, deleted=True, changed_at=at)
 
 
-def judged(copy: StoredMessage, *, spam: bool, at: datetime) -> StoredMessage:
-    """The receiver's copy after a verdict that came late; one that was checked stays as it is."""
-    if not copy.unchecked:
+def judged(copy: StoredMessage, *, version: int, spam: bool, at: datetime) -> StoredMessage:
+    """The receiver's copy after a late verdict; a text that was checked stays, and so does any other."""
+    if not copy.unchecked or copy.version != version:
         return copy
     checked = replace(copy, unchecked=False)
     return removed(checked, version=copy.version + 1, at=at) if spam else checked

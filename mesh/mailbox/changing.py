@@ -79,11 +79,13 @@ class MongoChanger(Sharded):
         return after
 
     async def settle_unchecked(
-        self, owner: str, chat_id: str, message_id: str, *, spam: bool
+        self, owner: str, chat_id: str, message_id: str, *, version: int, spam: bool
     ) -> StoredMessage:
         """See `store.MailboxChanger`."""
         now, entry = self._now(), await self._entry(owner, chat_id, message_id)
-        after, _ = await self._change(entry, lambda copy: changes.judged(copy, spam=spam, at=now))
+        after, _ = await self._change(
+            entry, lambda copy: changes.judged(copy, version=version, spam=spam, at=now)
+        )
         return after
 
     async def touch(self, places: Sequence[Place]) -> list[MessengerError | None]:

@@ -76,11 +76,11 @@ class MemoryChanger(MemoryState):
         return self._replace(changes.removed(copy, version=version, at=self._now()))
 
     async def settle_unchecked(
-        self, owner: str, chat_id: str, message_id: str, *, spam: bool
+        self, owner: str, chat_id: str, message_id: str, *, version: int, spam: bool
     ) -> StoredMessage:
         """See `store.MailboxChanger`."""
         copy = self._message(owner, chat_id, message_id)
-        return self._replace(changes.judged(copy, spam=spam, at=self._now()))
+        return self._replace(changes.judged(copy, version=version, spam=spam, at=self._now()))
 
     async def touch(self, places: Sequence[Place]) -> list[MessengerError | None]:
         """See `store.MailboxChanger`."""

@@ -44,7 +44,7 @@ class StoredMessage:
         deleted_for_all: its sender took it away from both copies; known on the sender's copy only.
         changed_at: when it was edited or deleted here last, or was told of long after it was stored.
         rejected: why antispam keeps it from its receiver; "" where it does not.
-        unchecked: it came to its receiver without a verdict of antispam's, which is to follow.
+        unchecked: its text came to its receiver without a verdict of antispam's, which is to follow.
     """
 
     owner: str

@@ -178,12 +178,13 @@ class MailboxChanger(Protocol):
         ...
 
     async def settle_unchecked(
-        self, owner: str, chat_id: str, message_id: str, *, spam: bool
+        self, owner: str, chat_id: str, message_id: str, *, version: int, spam: bool
     ) -> StoredMessage:
-        """Takes a late verdict over into the receiver's copy, which it returns as it now stands.
+        """Takes a late verdict on a text over into the receiver's copy, which it returns as it now stands.
 
-        A copy that passed unchecked is checked now, and taken away where it is spam; what was unread counts
-        no more. One that had its verdict stays as it is: the first holds. NotFound where there is no copy.
+        A text that passed unchecked is checked now, and the message taken away where it is spam; what was
+        unread counts no more. One that had its verdict stays as it is: the first holds. So does the text of
+        another version, which has a verdict of its own. NotFound where there is no copy.
         """
         ...
 

@@ -303,9 +303,9 @@ async def test_what_passed_unchecked_is_settled_once(store: MailboxStore) -> Non
     )
     assert [one.unchecked for one in await whole_log(store, bob, chat_id)] == [True, True, False]
     for _ in range(2):
-        await store.settle_unchecked(bob, chat_id, kept.message_id, spam=False)
+        await store.settle_unchecked(bob, chat_id, kept.message_id, version=0, spam=False)
         for message in (spam, kept, checked):
-            await store.settle_unchecked(bob, chat_id, message.message_id, spam=True)
+            await store.settle_unchecked(bob, chat_id, message.message_id, version=0, spam=True)
         log = await whole_log(store, bob, chat_id)
         assert [(one.text, one.deleted, one.unchecked) for one in log] == [
             ("0", False, False),
@@ -314,15 +314,15 @@ async def test_what_passed_unchecked_is_settled_once(store: MailboxStore) -> Non
         ]
         assert (await chat_of(store, bob, chat_id)).unread == 2
     with pytest.raises(NotFound):
-        await store.settle_unchecked(bob, chat_id, NOBODY, spam=True)
+        await store.settle_unchecked(bob, chat_id, NOBODY, version=0, spam=True)
 
 
-async def test_an_edit_can_pass_unchecked(store: MailboxStore) -> None:
-    """The flag comes with the edit, stays through a checked one, and goes with the verdict."""
+async def test_each_text_has_its_own_verdict(store: MailboxStore) -> None:
+    """The flag is the text's: a verdict on one of before or after an edit neither takes nor keeps it."""
     ann, bob, chat_id = await opened(store)
     (sent,) = await send(store, ann, chat_id, "0")
-    await deliver(store, sent)
-    for text, unchecked in (("1", True), ("2", False)):
+    await store.append_incoming([replace(copy_for_peer(sent), unchecked=True)])
+    for text, unchecked in (("1", True), ("2", False), ("3", True)):
         edited = (await store.edit(ann, chat_id, sent.message_id, text)).message
         assert edited.edited_at
         copy = await store.apply_edit(
@@ -334,9 +334,14 @@ async def test_an_edit_can_pass_unchecked(store: MailboxStore) -> None:
             version=edited.version,
             unchecked=unchecked,
         )
-        assert (copy.text, copy.unchecked) == (text, True)
-        assert await whole_log(store, bob, chat_id) == [copy]
-    assert (await store.settle_unchecked(bob, chat_id, sent.message_id, spam=True)).deleted
+        assert (copy.text, copy.unchecked) == (text, unchecked)
+    for version in (0, 1, 2):
+        for spam in (False, True):
+            assert copy == await store.settle_unchecked(
+                bob, chat_id, sent.message_id, version=version, spam=spam
+            )
+    assert await whole_log(store, bob, chat_id) == [copy]
+    assert (await store.settle_unchecked(bob, chat_id, sent.message_id, version=3, spam=True)).deleted
 
 
 # The peer's copy

@@ -333,9 +333,31 @@ async def test_unchecked_edit_is_checked_late(world: World) -> None:
     edit = event_of(changed.entry)
     assert await world.handle(edit) == [DONE]
     assert world.late.sent == [(LATE, edit)]
-    assert await world.handle(judged(event, antispam_pb2.DECISION_REJECT)) == [DONE]
+    verdict = judged(event, antispam_pb2.DECISION_REJECT)
+    verdict.message_judged.version = edit.message_edited.version
+    assert await world.handle(verdict) == [DONE]
     _, theirs = await copies(world, event)
     assert theirs.deleted
+
+
+async def test_a_late_pass_covers_no_edit(world: World) -> None:
+    """Where a message and its edit passed unchecked, the pass of the one leaves the other to its verdict."""
+    event = await world.message("hello")
+    message = event.message_accepted.message
+    changed = await world.store.edit("ann", message.chat_id, message.message_id, "buy now")
+    assert changed.entry
+    edit = event_of(changed.entry)
+    await world.handle(event)
+    await world.handle(edit)
+    assert await world.handle(judged(event, antispam_pb2.DECISION_PASS)) == [DONE]
+    _, theirs = await copies(world, event)
+    assert (theirs.text, theirs.unchecked) == ("buy now", True)
+    verdict = judged(event, antispam_pb2.DECISION_REJECT)
+    verdict.message_judged.version = edit.message_edited.version
+    assert await world.handle(verdict) == [DONE]
+    mine, theirs = await copies(world, event)
+    assert theirs.deleted
+    assert mine.rejected
 
 
 async def test_chat_that_cannot_be_read_is_told_later() -> None:
