@@ -234,6 +234,7 @@ def chat_entry(document: Document, kind: OutboxKind) -> OutboxEntry:
         kind=kind,
         owner=document["owner"],
         chat_id=document["chat_id"],
+        seq=mark.get("seq", 0),
         up_to=mark.get("up_to", ""),
     )
     return OutboxEntry(

@@ -215,7 +215,7 @@ class OutboxRef:
     """Names one outbox mark.
 
     `seq` and `version` are a message's; `up_to` is the pointer that was told, or of BLOCKED names one writing
-    of the flag.
+    of the flag. A READ's `seq` is the length of the log that was counted: the same place may be marked again.
     """
 
     kind: OutboxKind
@@ -284,7 +284,13 @@ def changed_entry(message: StoredMessage, *, for_all: bool = False) -> OutboxEnt
 
 def read_ref(chat: StoredChat) -> OutboxRef:
     """The mark of the chat's read pointer as it stands."""
-    return OutboxRef(kind=OutboxKind.READ, owner=chat.owner, chat_id=chat.chat_id, up_to=chat.read_up_to)
+    return OutboxRef(
+        kind=OutboxKind.READ,
+        owner=chat.owner,
+        chat_id=chat.chat_id,
+        seq=chat.read_seq,
+        up_to=chat.read_up_to,
+    )
 
 
 def delivered_ref(chat: StoredChat) -> OutboxRef:

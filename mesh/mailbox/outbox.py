@@ -71,11 +71,11 @@ class MongoOutbox(MongoChanger):
 
 
 def _clear_mark(ref: OutboxRef) -> UpdateOne:
-    """Takes the mark off its chat, unless it speaks of a later pointer by now."""
+    """Takes the mark off its chat, unless it speaks of a later pointer by now, or of a later count."""
     mark = documents.MARKS[ref.kind]
     query: Document = {"_id": documents.chat_key(ref.owner, ref.chat_id)}
     if ref.kind is not OutboxKind.OPENED:
-        query[f"{mark}.up_to"] = ref.up_to
+        query |= {f"{mark}.up_to": ref.up_to, f"{mark}.seq": ref.seq or None}  # None finds the absent
     return UpdateOne(query, {"$unset": {mark: ""}})
 
 

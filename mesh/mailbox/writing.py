@@ -158,7 +158,7 @@ class MongoWriter(Sharded):
         changed: Document = {
             "read_up_to": up_to,
             "read_seq": head.seq,
-            "outbox_read": {"up_to": up_to, "at": now},
+            "outbox_read": {"up_to": up_to, "seq": head.seq, "at": now},
         }
         if read:
             changed["read_incoming"] = read

@@ -539,6 +539,20 @@ async def test_a_pointer_that_moved_on_keeps_its_mark(store: MailboxStore) -> No
     assert await marks_of(store, bob) == []
 
 
+async def test_a_place_that_was_marked_again_keeps_its_mark(store: MailboxStore) -> None:
+    """A late confirm of a mark does not swallow the event of the next one, which counts more as read."""
+    ann, bob, chat_id = await opened(store)
+    early, late = await send(store, ann, chat_id, "early", "late")
+    await deliver(store, late)
+    first = await store.mark_read(bob, chat_id, late.message_id)
+    await deliver(store, early)
+    again = await store.mark_read(bob, chat_id, late.message_id)
+    await store.confirm([read_ref(first.chat)])
+    assert [entry.ref for entry in await marks_of(store, bob)] == [read_ref(again.chat)]
+    await store.confirm([read_ref(again.chat)])
+    assert await marks_of(store, bob) == []
+
+
 async def test_what_is_incoming_makes_no_mark(store: MailboxStore) -> None:
     """Nothing goes round in circles."""
     ann, bob, chat_id = await opened(store)
