@@ -33,6 +33,9 @@ class Antispam:
         Raises:
             Unavailable: the queue did not take them; the retry ladder leads to `checked` as well.
         """
+        for one in received:
+            if one.delivery.redelivered and one.event.HasField("message_accepted"):
+                one.event.message_accepted.again = True
         groups = urgency.groups([self._budget - one.waited for one in received], self._judge.budget)
         outcomes = await asyncio.gather(
             *(self._carry([received[n].event for n in group.members], group.seconds) for group in groups),

@@ -18,10 +18,12 @@ def entry_of(message: StoredMessage, traceparent: str = "") -> OutboxEntry:
     )
 
 
-def event_of(entry: OutboxEntry) -> queue_pb2.Event:
-    """The event that tells the other side."""
+def event_of(entry: OutboxEntry, *, again: bool = False) -> queue_pb2.Event:
+    """The event that tells the other side; it may have been published before where that is so."""
     event = _event_of(entry)
     event.traceparent = entry.traceparent
+    if again and entry.ref.kind is OutboxKind.MESSAGE:
+        event.message_accepted.again = True
     return event
 
 

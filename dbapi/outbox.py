@@ -43,8 +43,10 @@ RELAYED = metrics.counter(
 ).labels()
 
 
-async def publish(entries: Sequence[OutboxEntry], publisher: Publisher, outbox: Outbox) -> None:
-    """Publishes entries, one body an exchange, and clears the marks of what was confirmed.
+async def publish(
+    entries: Sequence[OutboxEntry], publisher: Publisher, outbox: Outbox, *, again: bool = False
+) -> None:
+    """Publishes entries, again maybe, one body an exchange; clears the marks of what was confirmed.
 
     Raises:
         MessengerError: the broker did not confirm; the marks stay.
@@ -53,7 +55,7 @@ async def publish(entries: Sequence[OutboxEntry], publisher: Publisher, outbox: 
     for entry in entries:
         by_exchange[exchange_of(entry)].append(entry)
     for exchange, group in by_exchange.items():
-        await publisher.publish(exchange, "", [event_of(entry) for entry in group])
+        await publisher.publish(exchange, "", [event_of(entry, again=again) for entry in group])
         await outbox.confirm([entry.ref for entry in group])
 
 
@@ -141,7 +143,7 @@ class Relay:
             if entries[0].ref == first or not await self._lease(shard, LEASE):
                 return  # its mark could not be cleared, or we were too slow: not again before the next look
             first = entries[0].ref
-            await publish(entries, self._publisher, self._outbox)
+            await publish(entries, self._publisher, self._outbox, again=True)
             RELAYED.add(len(entries))
             log.info("relayed events", shard=shard, events=len(entries))
 

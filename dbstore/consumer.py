@@ -13,8 +13,8 @@ from dbstore.rules import Published
 from mesh import metrics
 from mesh.amqp import DONE, Outcome, Park, Received, retry_of
 from mesh.bus import Bus
-from mesh.errors import InvalidArgument, MessengerError, NotFound
-from mesh.mailbox.model import Appended
+from mesh.errors import InvalidArgument, MessengerError, NotFound, Unavailable
+from mesh.mailbox.model import Appended, Place
 from mesh.mailbox.store import MailboxStore
 from mesh.wire import message_to_proto, to_datetime
 from messenger.events.v1 import queue_pb2
@@ -45,7 +45,8 @@ class EventHandler:
     async def handle(self, received: Sequence[Received]) -> Sequence[Outcome]:
         """Takes effect of events; one outcome an event, in order."""
         events = [one.event for one in received]
-        stored = await self._store_all(events)
+        expired = {n for n, one in enumerate(received) if one.delivery.expired}
+        stored = await self._store_all(events, expired)
         await self._note_late(events, stored)
         good = {n: told for n, told in enumerate(stored) if not isinstance(told, Exception)}
         unchecked = [n for n in good if rules.is_unchecked(events[n])]
@@ -70,7 +71,9 @@ class EventHandler:
 
     # ── the peers' mailboxes ────────────────────────────────────────────────────────────────────────────────
 
-    async def _store_all(self, events: Sequence[queue_pb2.Event]) -> list[Told | Exception]:
+    async def _store_all(
+        self, events: Sequence[queue_pb2.Event], expired: set[int]
+    ) -> list[Told | Exception]:
         """Writes the peers' mailboxes: new messages all at once, the rest side by side.
 
         A change may overtake its message in the queue; then it finds nothing and comes again.
@@ -81,22 +84,24 @@ class EventHandler:
             for index, event in enumerate(events)
             if event.WhichOneof("body") == "message_accepted"
         }
-        outcomes.update(await self._store_messages(messages))
+        doubtful = {index for index, accepted in messages.items() if accepted.again or index in expired}
+        outcomes.update(await self._store_messages(messages, doubtful))
         others = [index for index in range(len(events)) if index not in messages]
         told = await asyncio.gather(*(self._store_other(events[index]) for index in others))
         outcomes.update(zip(others, told, strict=True))
         return [outcomes[index] for index in range(len(events))]
 
     async def _store_messages(
-        self, messages: dict[int, queue_pb2.MessageAccepted]
+        self, messages: dict[int, queue_pb2.MessageAccepted], doubtful: set[int]
     ) -> dict[int, Told | Exception]:
         for accepted in messages.values():
             MESSAGES.labels(rules.verdict_of(accepted)).add()
         rejected = {index for index, accepted in messages.items() if rules.is_rejected(accepted)}
-        passing = [index for index in messages if index not in rejected]
+        outcomes = await self._refused_before(messages, doubtful - rejected)
+        passing = [index for index in messages if index not in rejected and index not in outcomes]
         appended = await self._store.append_incoming([rules.incoming(messages[index]) for index in passing])
         refusals = await asyncio.gather(*(self._refuse(messages[index]) for index in rejected))
-        outcomes: dict[int, Told | Exception] = dict(zip(rejected, refusals, strict=True))
+        outcomes.update(zip(rejected, refusals, strict=True))
         for index, result in zip(passing, appended, strict=True):
             outcomes[index] = (
                 [rules.receiver_copy(result.message), rules.sender_copy(messages[index])]
@@ -104,6 +109,21 @@ class EventHandler:
                 else result
             )
         return outcomes
+
+    async def _refused_before(
+        self, messages: dict[int, queue_pb2.MessageAccepted], doubtful: set[int]
+    ) -> dict[int, Told | Exception]:
+        """Of messages that may have a verdict already: the outcomes of those that were rejected by it.
+
+        Several copies of a message are in the queues where one was published or judged again. The first
+        verdict holds: what another one, or none, says on a later copy changes nothing.
+        """
+        before = await self._late.refused_before([messages[index] for index in doubtful])
+        return {
+            index: refused if isinstance(refused, MessengerError) else [rules.sender_copy(messages[index])]
+            for index, refused in zip(doubtful, before, strict=True)
+            if refused
+        }
 
     async def _refuse(self, accepted: queue_pb2.MessageAccepted) -> Told | Exception:
         try:
@@ -161,9 +181,7 @@ class EventHandler:
                 unchecked=rules.is_unchecked(event),
             )
         except NotFound:
-            if await self._store.is_rejected(message.sender_id, message.chat_id, message.message_id):
-                return told  # there is no copy, and there will be none
-            raise
+            return await self._without_copy(told, (message.sender_id, message.chat_id, message.message_id))
         return [rules.message_updated(edited.receiver_id, message_to_proto(copy)), *told]
 
     async def _removed(self, removed: queue_pb2.MessageRemoved) -> Told:
@@ -175,10 +193,22 @@ class EventHandler:
                 removed.peer_id, removed.chat_id, removed.message_id, version=removed.version
             )
         except NotFound:
-            if await self._store.is_rejected(removed.user_id, removed.chat_id, removed.message_id):
-                return told
-            raise
+            return await self._without_copy(told, (removed.user_id, removed.chat_id, removed.message_id))
         return [rules.message_deleted(removed.peer_id, removed), *told]
+
+    async def _without_copy(self, told: Told, place: Place) -> Told:
+        """What is told of a change of a message that its receiver does not have and will not get.
+
+        Raises:
+            Unavailable: the change overtook the message. It waits for as long as that is on its way: on the
+                ladder, in the outbox, parked. To give up on it would make two texts of one message.
+        """
+        [rejected] = await self._store.are_rejected([place])
+        if isinstance(rejected, MessengerError):
+            raise rejected
+        if not rejected:
+            raise Unavailable("The message that was changed is still on its way.")
+        return told
 
     async def _note_late(self, events: Sequence[queue_pb2.Event], stored: list[Told | Exception]) -> None:
         """Has the mailboxes bring what is told late to devices that were told of later things before."""

@@ -10,7 +10,8 @@ import structlog
 from dbstore import rules
 from dbstore.rules import Published
 from mesh.amqp import LATE, Publisher
-from mesh.errors import NotFound, Unavailable
+from mesh.errors import MessengerError, NotFound, Unavailable
+from mesh.mailbox.model import StoredMessage
 from mesh.mailbox.store import MailboxStore
 from messenger.antispam.v1 import antispam_pb2
 from messenger.events.v1 import queue_pb2
@@ -40,6 +41,13 @@ class LateCheck:
             return error
         return None
 
+    async def refused_before(
+        self, messages: Sequence[queue_pb2.MessageAccepted]
+    ) -> list[bool | MessengerError]:
+        """Whether messages that seem to pass have been rejected before, one result a message."""
+        places = [(one.message.sender_id, one.message.chat_id, one.message.message_id) for one in messages]
+        return await self._store.are_rejected(places) if places else []
+
     async def refuse(self, accepted: queue_pb2.MessageAccepted) -> list[Published]:
         """Keeps a message from its receiver, whom a copy of it may have reached unchecked."""
         message = accepted.message
@@ -64,7 +72,17 @@ class LateCheck:
         if not spam or (copy is not None and not copy.deleted):
             return []
         await self._record(judged)
+        # Who lets a message pass looks for a rejection first: from here on nobody does.
+        copy = copy or await self._let_in_meanwhile(judged)
         return [rules.taken_back(copy)] if copy is not None else []
+
+    async def _let_in_meanwhile(self, judged: queue_pb2.MessageJudged) -> StoredMessage | None:
+        """Takes away a copy that another verdict let in beside this one."""
+        place = (judged.receiver_id, judged.chat_id, judged.message_id)
+        try:
+            return await self._store.apply_removal(*place, version=judged.version + 1)
+        except NotFound:
+            return None
 
     async def _record(self, judged: queue_pb2.MessageJudged) -> None:
         """Notes the rejection in the sender's mailbox; the sender is not told."""

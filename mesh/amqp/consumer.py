@@ -171,7 +171,8 @@ class Consumer:
             await self._send(self._waiting.popleft().message.nack(requeue=True))
 
     async def _arrive(self, message: AbstractIncomingMessage) -> None:
-        delivery = describe(message.headers, self._topology)
+        redelivered = bool(message.redelivered)
+        delivery = describe(message.headers, self._topology, redelivered=redelivered)
         try:
             events = decode(message.body)
         except UnreadableError as error:

@@ -27,6 +27,7 @@ class Delivery:
         attempt: 1 the first time, then 2, 3 … up the ladder.
         cause: why the attempt before failed.
         expired: it left `messages` because antispam did not take it within the window.
+        redelivered: it was delivered before, and not acknowledged.
         traceparent: the publisher's trace context.
         published_ms: when it was published, by the publisher's clock: Unix time, ms; 0 where it does not say.
     """
@@ -34,6 +35,7 @@ class Delivery:
     attempt: int = 1
     cause: str = ""
     expired: bool = False
+    redelivered: bool = False
     traceparent: str = ""
     published_ms: int = 0
 
@@ -118,7 +120,7 @@ def decode(body: bytes) -> list[Event]:
     return list(batch.events)
 
 
-def describe(headers: Mapping[str, object], topology: Topology) -> Delivery:
+def describe(headers: Mapping[str, object], topology: Topology, *, redelivered: bool = False) -> Delivery:
     """Reads the headers of a delivery; what is missing or odd counts as a first attempt."""
     deaths = headers.get("x-death")
     return Delivery(
@@ -127,6 +129,7 @@ def describe(headers: Mapping[str, object], topology: Topology) -> Delivery:
         expired=any(_expired(death, topology.name(MESSAGES)) for death in deaths)
         if isinstance(deaths, list)
         else False,
+        redelivered=redelivered,
         traceparent=str(headers.get(TRACE, "")),
         published_ms=_positive(headers.get(PUBLISHED)),
     )

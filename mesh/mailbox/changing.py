@@ -103,9 +103,21 @@ class MongoChanger(Sharded):
         await asyncio.gather(*(on_shard(*group) for group in grouped.items()))
         return results
 
-    async def is_rejected(self, owner: str, chat_id: str, message_id: str) -> bool:
+    async def are_rejected(self, places: Sequence[Place]) -> list[bool | MessengerError]:
         """See `store.MailboxChanger`."""
-        return bool((await self._entry(owner, chat_id, message_id)).message.rejected)
+        results: list[bool | MessengerError] = [_no_such_message() for _ in places]
+
+        async def on_shard(shard: int, positions: list[int]) -> None:
+            try:
+                found = await _rejections(self._shards[shard], [places[index] for index in positions])
+            except MessengerError as error:
+                found = dict.fromkeys(places, error)
+            for index in positions:
+                results[index] = found.get(places[index], results[index])
+
+        grouped = self._by_shard([owner for owner, _, _ in places])
+        await asyncio.gather(*(on_shard(*group) for group in grouped.items()))
+        return results
 
     async def record_rejection(self, owner: str, chat_id: str, message_id: str, reason: str) -> None:
         """See `store.MailboxChanger`."""
@@ -174,6 +186,17 @@ async def _touch(shard: Shard, places: Sequence[Place], at: datetime) -> None:
     chats = {documents.chat_key(owner, chat_id) for owner, chat_id, _ in places}
     touched = [UpdateOne({"_id": key}, {"$max": {"touched_at": at, "changed_at": at}}) for key in chats]
     await shard.run(lambda: shard.chats.bulk_write(touched, ordered=False))
+
+
+async def _rejections(shard: Shard, places: Sequence[Place]) -> dict[Place, bool | MessengerError]:
+    """Of those messages that are there, whether they are rejected."""
+    query = {"$or": [_identity(*place) for place in places]}
+    fields = {"owner": 1, "chat_id": 1, "message_id": 1, "rejected": 1}
+    cursor = shard.messages.find(query, fields, batch_size=len(places) + 1)
+    return {
+        (one["owner"], one["chat_id"], one["message_id"]): "rejected" in one
+        for one in await shard.run(cursor.to_list)
+    }
 
 
 def _identity(owner: str, chat_id: str, message_id: str) -> Document:

@@ -96,9 +96,10 @@ class MemoryChanger(MemoryState):
             touched_at, changed_at = max(chat.touched_at, at), max(chat.changed_at or at, at)
             self._chats[owner, chat_id] = replace(chat, touched_at=touched_at, changed_at=changed_at)
 
-    async def is_rejected(self, owner: str, chat_id: str, message_id: str) -> bool:
+    async def are_rejected(self, places: Sequence[Place]) -> list[bool | MessengerError]:
         """See `store.MailboxChanger`."""
-        return bool(self._message(owner, chat_id, message_id).rejected)
+        messages = [outcome_of(self._message, *place) for place in places]
+        return [one if isinstance(one, MessengerError) else bool(one.rejected) for one in messages]
 
     async def record_rejection(self, owner: str, chat_id: str, message_id: str, reason: str) -> None:
         """See `store.MailboxChanger`."""

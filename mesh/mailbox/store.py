@@ -196,8 +196,8 @@ class MailboxChanger(Protocol):
         """
         ...
 
-    async def is_rejected(self, owner: str, chat_id: str, message_id: str) -> bool:
-        """Whether the sender's copy notes a rejection. NotFound for no message of this copy."""
+    async def are_rejected(self, places: Sequence[Place]) -> list[bool | MessengerError]:
+        """Whether the senders' copies note a rejection, one result a place; NotFound for no message there."""
         ...
 
     async def record_rejection(self, owner: str, chat_id: str, message_id: str, reason: str) -> None:

@@ -217,10 +217,11 @@ async def test_slow_handler_is_bounded(amqp_url: str, topology: Topology, publis
 async def test_unacknowledged_is_delivered_again(
     amqp_url: str, topology: Topology, publisher: Publisher
 ) -> None:
-    """What a consumer that went away had not finished, the next one gets."""
+    """What a consumer that went away had not finished, the next one gets, and is told so."""
     begun = asyncio.Event()
 
     async def never(received: Sequence[Received]) -> Sequence[Outcome]:
+        assert not received[0].delivery.redelivered
         begun.set()
         await asyncio.Event().wait()
         return []
@@ -230,7 +231,8 @@ async def test_unacknowledged_is_delivered_again(
         await begun.wait()
     seen = Recorder()
     async with Consumer(amqp_url, topology, CHECKED, seen, publisher):
-        assert await seen.names(1) == ["orphan"]
+        again = await seen.next()
+        assert (name_of(again.event), again.delivery.redelivered) == ("orphan", True)
 
 
 async def test_drain_finishes_and_hands_back(amqp_url: str, topology: Topology, publisher: Publisher) -> None:

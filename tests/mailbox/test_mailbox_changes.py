@@ -277,15 +277,17 @@ async def test_a_deletion_for_all_leaves_only_itself_to_tell(store: MailboxStore
 async def test_what_was_rejected_is_told_to_nobody_else(store: MailboxStore) -> None:
     """The peer has no copy that could follow; the sender's own devices still learn of what changes."""
     ann, _, chat_id = await opened(store)
-    (sent,) = await send(store, ann, chat_id, "buy!")
+    sent, fine = await send(store, ann, chat_id, "buy!", "hello")
     for reason in ("$links: spam", "flood: again"):
         await store.record_rejection(ann, chat_id, sent.message_id, reason)
-    (kept,) = await whole_log(store, ann, chat_id)
-    assert kept == replace(sent, rejected="$links: spam")
+    assert await whole_log(store, ann, chat_id) == [replace(sent, rejected="$links: spam"), fine]
     edited = await store.edit(ann, chat_id, sent.message_id, "sell!")
     assert edited.entry
     assert edited.entry.message == edited.message
-    assert await store.is_rejected(ann, chat_id, sent.message_id)
+    places = [(ann, chat_id, sent.message_id), (ann, chat_id, fine.message_id), (ann, chat_id, NOBODY)]
+    rejected, passed, absent = await store.are_rejected(places)
+    assert (rejected, passed) == (True, False)
+    assert isinstance(absent, NotFound)
     deleted = await store.delete(ann, chat_id, sent.message_id, for_all=True)
     assert deleted.entry
     assert not deleted.entry.for_all

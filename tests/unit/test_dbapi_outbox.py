@@ -96,6 +96,15 @@ async def test_broker_s_absence_loses_nothing(store: MemoryMailbox, broker: Hand
         await asyncio.gather(running, return_exceptions=True)
 
 
+async def test_what_is_published_again_says_so(store: MemoryMailbox, broker: HandPublisher) -> None:
+    """A message of the relay's may have been published before, and have a verdict already."""
+    [message] = await stored(store, "hello")
+    assert not event_of(entry_of(message)).message_accepted.again
+    await publish(await store.due(0, AT_ONCE, 10), cast(Publisher, broker), store, again=True)
+    told = [event for _, events in broker.bodies for event in events if event.HasField("message_accepted")]
+    assert [event.message_accepted.again for event in told] == [True]
+
+
 async def test_event_carries_the_sender_s_copy(store: MemoryMailbox) -> None:
     """The event of a message names its receiver and carries the copy that the sender holds."""
     [message] = await stored(store, "hello")

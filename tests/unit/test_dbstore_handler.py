@@ -322,6 +322,77 @@ async def test_change_of_a_rejected_message_is_done(world: World) -> None:
     assert await world.handle(event_of(edited.entry), event_of(removed.entry)) == [DONE] * 2
 
 
+async def test_a_change_waits_for_its_message(world: World) -> None:
+    """A change that overtook its message comes again for as long as that takes, and is not parked."""
+    event = await world.message("hello")
+    message = event.message_accepted.message
+    edited = await world.store.edit("ann", message.chat_id, message.message_id, "hello there")
+    removed = await world.store.delete("ann", message.chat_id, message.message_id, for_all=True)
+    assert edited.entry
+    assert removed.entry
+    changes = [event_of(edited.entry), event_of(removed.entry)]
+    for outcome in await world.handle(*changes):
+        assert isinstance(outcome, Retry)
+        assert outcome.outage
+    assert await world.handle(event) == [DONE]
+    assert await world.handle(*changes) == [DONE] * 2
+    _, theirs = await copies(world, event)
+    assert theirs.deleted
+
+
+async def test_a_change_of_what_never_was_is_given_up(world: World) -> None:
+    """A change of a message that its own sender does not have is no outage: the ladder ends."""
+    event = await world.message("hello")
+    removed = queue_pb2.MessageRemoved(
+        user_id="ann",
+        peer_id="bob",
+        chat_id=event.message_accepted.message.chat_id,
+        message_id="no such",
+        for_all=True,
+        version=1,
+    )
+    [outcome] = await world.handle(queue_pb2.Event(message_removed=removed))
+    assert isinstance(outcome, Retry)
+    assert not outcome.outage
+
+
+@pytest.mark.parametrize("way", ["published again", "not taken by antispam"])
+async def test_the_first_verdict_holds_where_it_is_spam(world: World, way: str) -> None:
+    """Of a message that was rejected no later copy comes through, whatever another verdict says on that."""
+    event = await world.message("buy now")
+    event.message_accepted.verdict.decision = antispam_pb2.DECISION_REJECT
+    await world.handle(event)
+    event.message_accepted.verdict.decision = antispam_pb2.DECISION_PASS
+    event.message_accepted.again = way == "published again"
+    delivery = Delivery(expired=way == "not taken by antispam")
+    world.bus.told.clear()
+    assert await world.handler.handle([Received(event=event, delivery=delivery)]) == [DONE]
+    assert await world.texts("bob", event) == []
+    assert {user_id for user_id, _ in world.bus.told} == {"ann"}
+
+
+async def test_of_two_verdicts_at_once_the_rejection_holds(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy that another dbstore let in while this one noted the rejection is taken back."""
+    event = await world.message("buy now")
+    passed = queue_pb2.Event.FromString(event.SerializeToString())
+    passed.message_accepted.verdict.decision = antispam_pb2.DECISION_PASS
+    event.message_accepted.verdict.decision = antispam_pb2.DECISION_REJECT
+    record = world.store.record_rejection
+
+    async def overtaken(*args: str) -> None:
+        await world.handle(passed)
+        await record(*args)
+
+    monkeypatch.setattr(world.store, "record_rejection", overtaken)
+    assert await world.handle(event) == [DONE]
+    mine, theirs = await copies(world, event)
+    assert mine.rejected
+    assert theirs.deleted
+    assert ("bob", "message_deleted") in world.bus.told
+
+
 async def test_unchecked_edit_is_checked_late(world: World) -> None:
     """Spam that came in by an edit, past antispam, is taken back as well."""
     event = await world.message("hello")
