@@ -10,6 +10,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 import structlog
@@ -31,6 +32,7 @@ from mesh.amqp.delivery import (
 )
 from mesh.amqp.link import Link, translated
 from mesh.amqp.publisher import Publisher
+from mesh.amqp.settling import ANSWER_TIMEOUT, Settler, answer
 from mesh.amqp.topology import MESSAGES, PARKED, Topology
 from mesh.batching import SIZE
 from mesh.errors import DeadlineExceeded, Internal, MessengerError, Unavailable
@@ -54,12 +56,6 @@ AGE = metrics.histogram(
 OUTCOMES = metrics.counter(
     "messenger_queue_events", "Events that a handler has answered.", ("queue", "outcome")
 )
-
-REQUEUE_PAUSE = 1.0
-"""Seconds before a delivery goes back to the queue because the ladder could not take its events."""
-
-ANSWER_TIMEOUT = 3.0
-"""Seconds for writing an answer to the broker, or for its confirm that it sends no more deliveries."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +119,7 @@ class Consumer:
         self._woken = asyncio.Event()
         self._draining = False
         self._workers: list[asyncio.Task[None]] = []
+        self._settler = Settler(self._name)
 
     async def __aenter__(self) -> "Consumer":
         self._workers = [asyncio.create_task(self._work()) for _ in range(self._concurrency)]
@@ -138,6 +135,7 @@ class Consumer:
         for worker in late:
             worker.cancel()
         await asyncio.gather(*self._workers, return_exceptions=True)
+        self._settler.let_go()
         await self._link.__aexit__(*error)  # the broker takes back what is not acknowledged
 
     @property
@@ -157,6 +155,7 @@ class Consumer:
 
     async def _subscribe(self, channel: AbstractChannel) -> None:
         self._waiting.clear()  # what an earlier connection delivered, the broker delivers again
+        self._settler.let_go()
         await channel.set_qos(prefetch_count=self._prefetch)
         self._queue = await channel.get_queue(self._name, ensure=False)
         self._tag = await self._queue.consume(self._arrive)
@@ -168,7 +167,7 @@ class Consumer:
 
     async def _hand_back(self) -> None:
         while self._waiting:
-            await self._send(self._waiting.popleft().message.nack(requeue=True))
+            await answer(self._waiting.popleft().message.nack(requeue=True))
 
     async def _arrive(self, message: AbstractIncomingMessage) -> None:
         redelivered = bool(message.redelivered)
@@ -187,12 +186,8 @@ class Consumer:
 
     async def _park(self, message: AbstractIncomingMessage, delivery: Delivery, cause: str) -> None:
         headers = headers_of(delivery, attempt=delivery.attempt, cause=cause)
-        try:
-            await self._publisher.publish_body(PARKED, "", message.body, headers)
-        except Unavailable:
-            await self._requeue(message)
-        else:
-            await self._send(message.ack())
+        park = partial(self._publisher.publish_body, PARKED, "", message.body, headers)
+        await self._settler.settle(message, deque([park]))
 
     async def _work(self) -> None:
         while batch := await self._gather():
@@ -267,26 +262,14 @@ class Consumer:
             self._age.record(max(now - accepted.seconds - accepted.nanos / 1e9, 0.0))
 
     async def _settle(self, arrived: _Arrived, outcomes: Sequence[Outcome]) -> None:
-        try:
-            for step in plan(arrived.delivery, arrived.events, outcomes, self._topology):
-                await self._publisher.publish(step.exchange, step.routing_key, step.events, step.headers)
-        except Exception as error:  # whatever it was, the delivery must not be acknowledged
-            if not isinstance(error, Unavailable):
-                log.exception("events could not be passed on", queue=self._name)
-            await self._requeue(arrived.message)
-        else:
-            await self._send(arrived.message.ack())
-
-    async def _requeue(self, message: AbstractIncomingMessage) -> None:
-        await asyncio.sleep(REQUEUE_PAUSE)
-        # Reject, not nack: it counts towards the delivery limit, at which the broker itself parks the body.
-        await self._send(message.reject(requeue=True))
-
-    async def _send(self, answer: Awaitable[None]) -> None:
-        # Without a connection there is nothing to answer: the broker has taken the delivery back.
-        with contextlib.suppress(Unavailable), translated():
-            async with asyncio.timeout(ANSWER_TIMEOUT):
-                await answer
+        steps = plan(arrived.delivery, arrived.events, outcomes, self._topology)
+        publish = self._publisher.publish
+        await self._settler.settle(
+            arrived.message,
+            deque(
+                partial(publish, step.exchange, step.routing_key, step.events, step.headers) for step in steps
+            ),
+        )
 
 
 def retry_of(error: Exception) -> Retry:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from typing import Self
 
 from aio_pika import DeliveryMode, Message
 from opentelemetry.trace import SpanKind
@@ -35,7 +36,7 @@ class Publisher:
         self._link = Link(url, topology, name=name)
         self._size = SIZE.labels("publish")
 
-    async def __aenter__(self) -> "Publisher":
+    async def __aenter__(self) -> Self:
         await self._link.__aenter__()
         return self
 

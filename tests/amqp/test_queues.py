@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import aio_pika
 import pytest
@@ -22,8 +23,8 @@ from mesh.amqp import (
     Received,
     Retry,
     Topology,
+    settling,
 )
-from mesh.amqp import consumer as consumer_module
 from mesh.amqp.topology import DELIVERY_LIMIT
 from mesh.errors import Unavailable
 from messenger.events.v1.queue_pb2 import EventBatch
@@ -256,16 +257,61 @@ async def test_drain_finishes_and_hands_back(amqp_url: str, topology: Topology, 
     assert await count(amqp_url, topology, CHECKED) == 0
 
 
-async def test_nothing_is_lost_when_the_ladder_is_out_of_reach(
+class Unwilling(Publisher):
+    """A publisher that nothing takes anything from, until it is let; counts how often it was asked."""
+
+    willing = False
+    asked = 0
+
+    async def publish_body(self, *args: Any, **kwargs: Any) -> None:
+        """See Publisher."""
+        self.asked += 1
+        if not self.willing:
+            raise Unavailable("a queue without a leader, or a broker that is short of memory")
+        await super().publish_body(*args, **kwargs)
+
+
+async def test_what_the_ladder_does_not_take_is_held(
     amqp_url: str, topology: Topology, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Events that cannot be republished go back to their own queue, still unacknowledged until then."""
-    monkeypatch.setattr(consumer_module, "REQUEUE_PAUSE", 0.05)
+    """However long nothing takes an event, it is not handed out again and again until the broker parks it.
+
+    What cannot be read waits for the parking queue in the same way; others are handled meanwhile.
+    """
+    monkeypatch.setattr(settling, "HOLD_PAUSE", 0.01)
+    seen = Recorder(
+        lambda one: Retry("later") if (name_of(one.event), one.delivery.attempt) == ("kept", 1) else DONE
+    )
+    async with (
+        Unwilling(amqp_url, topology) as unwilling,
+        Consumer(amqp_url, topology, CHECKED, seen, unwilling) as consumer,
+    ):
+        await consumer.ready()
+        await unwilling.ready()
+        await publisher.publish(CHECKED, "", [event("kept")])
+        await publisher.publish_body(CHECKED, "", b"nonsense")
+        await publisher.publish(CHECKED, "", [event("other")])
+        assert await seen.names(2) == ["kept", "other"]
+        await eventually(lambda: unwilling.asked > 4 * DELIVERY_LIMIT)
+        assert seen.is_empty()
+        unwilling.willing = True
+        again = await seen.next()
+        assert (name_of(again.event), again.delivery.attempt) == ("kept", 2)
+        assert (await take(amqp_url, topology, PARKED)).body == b"nonsense"
+
+
+async def test_what_is_held_is_handed_back_by_who_leaves(
+    amqp_url: str, topology: Topology, publisher: Publisher
+) -> None:
+    """A consumer that stops while nothing takes its events loses none of them."""
     seen = Recorder(lambda _: Retry("later"))
     nowhere = Publisher("amqp://127.0.0.1:1/", topology)  # never connects
     async with Consumer(amqp_url, topology, CHECKED, seen, nowhere):
         await publisher.publish(CHECKED, "", [event("kept")])
-        assert [(await seen.next()).delivery.attempt for _ in range(3)] == [1, 1, 1]
+        assert await seen.names(1) == ["kept"]
+    seen = Recorder()
+    async with Consumer(amqp_url, topology, CHECKED, seen, publisher):
+        assert await seen.names(1) == ["kept"]
 
 
 async def test_other_arguments_are_explained(amqp_url: str, topology: Topology, publisher: Publisher) -> None:
