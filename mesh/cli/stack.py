@@ -1,4 +1,4 @@
-"""Commands of the local stack: up, run, down, status, logs, restart, token."""
+"""Commands of the local stack: up, run, down, status, logs, restart, token, assertion, guest."""
 
 import functools
 import json
@@ -231,4 +231,16 @@ def assertion(user: str, ttl: int) -> None:
         raise click.ClickException("This stack has no key yet. Start it first: make up") from None
 
 
-COMMANDS = (up, run, down, status, logs, restart, token, assertion)
+@click.command()
+@click.argument("service")
+@_with_stack
+def guest(stack: "Stack", service: str) -> None:
+    """Let SERVICE, one of your own, take part in the local stack; print the environment that it needs.
+
+    It gets a certificate of that name. Who may call what is another matter: EXTRA_CALLERS.
+    """
+    for name, value in stack.guest(service).items():
+        click.echo(f"{name}={value}")
+
+
+COMMANDS = (up, run, down, status, logs, restart, token, assertion, guest)

@@ -5,10 +5,11 @@ For one machine and its tests. On a cluster cert-manager or SPIRE does this (doc
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from cryptography import x509
@@ -34,6 +35,9 @@ SKEW = timedelta(minutes=5)
 
 OPERATOR = "operator"
 """The name of who looks after a stack, and of its tests: may ask for health, and call nothing."""
+
+HERE = (x509.DNSName("localhost"), x509.IPAddress(IPv4Address("127.0.0.1")))
+"""By which a service on this machine is called whose logical name no resolver knows."""
 
 SigningKey = ec.EllipticCurvePrivateKey
 
@@ -69,12 +73,20 @@ class Authority:
             "TLS_KEY": str(self.key_of(service)),
         }
 
-    def issue(self, services: Iterable[str], *, life: timedelta = LIFE) -> None:
-        """Gives each service a new key and certificate; running processes take them up by themselves."""
+    def issue(
+        self, services: Iterable[str], *, life: timedelta = LIFE, places: Sequence[x509.GeneralName] = ()
+    ) -> None:
+        """Gives each service a new key and certificate; running processes take them up by themselves.
+
+        Args:
+            services: their logical names.
+            life: how long a certificate is good for.
+            places: names of hosts that they are called by as well.
+        """
         now = datetime.now(UTC)
         for service in services:
             key = ec.generate_private_key(ec.SECP256R1())
-            names = [x509.DNSName(service), x509.UniformResourceIdentifier(PREFIX + service)]
+            names = [x509.DNSName(service), *places, x509.UniformResourceIdentifier(PREFIX + service)]
             certificate = (
                 _builder(service, self._root.subject, key, now, life)
                 .add_extension(x509.SubjectAlternativeName(names), critical=False)

@@ -1,5 +1,6 @@
 """The local stack as one object: up, down, status, and single programs for those who test faults."""
 
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterable
@@ -9,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from mesh.stack import binaries, plan, ports
-from mesh.stack.ca import OPERATOR, make_assertion_keys, write_secret
+from mesh.stack.ca import HERE, OPERATOR, make_assertion_keys, write_secret
 from mesh.stack.errors import StackError
 from mesh.stack.plan import Program, Stage
 from mesh.stack.settings import StackSettings
@@ -17,6 +18,9 @@ from mesh.stack.supervisor import Process, Supervisor, open_files_limit, render
 
 PROBE_PAUSE_S = 0.05
 LOG_TAIL_LINES = 15
+
+GUEST = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+"""A label of a host's name (RFC 1123)."""
 
 Progress = Callable[[Program, str], None]
 """Told of each program twice, with "starting" and "ready"."""
@@ -61,6 +65,27 @@ class Stack:
     def env(self) -> dict[str, str]:
         """Environment for clients and tests of this stack: addresses, passwords, certificates, keys."""
         return plan.environment(self.settings, self.settings.secrets())
+
+    def guest(self, service: str) -> dict[str, str]:
+        """Gives a service that is not ours a certificate; the environment by which it takes part.
+
+        Args:
+            service: its logical name. It is known to be at 127.0.0.1 and localhost, too.
+
+        Raises:
+            StackError: the name is one of the stack's own, or none that a host can have.
+        """
+        own = (*plan.NEEDS, OPERATOR)
+        if service in own or not GUEST.fullmatch(service):
+            raise StackError(
+                f"{service!r} cannot be its name: small letters, digits and hyphens; not {', '.join(own)}"
+            )
+        plan.authority(self.settings).issue([service], places=HERE)
+        make_assertion_keys(*plan.assertion_keys(self.settings))
+        return {
+            **{name: self.env()[name] for name in ("DBAPI_ADDRESS", "AGGREGATOR_ADDRESS", "ASSERTION_KEYS")},
+            **plan.authority(self.settings).environment(service),
+        }
 
     def up(
         self, progress: Progress = lambda *_: None, *, until: Stage = Stage.PROXY, attached: bool = False

@@ -2,14 +2,18 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
+from pathlib import Path
 
 import jwt
 import pytest
 from click.testing import CliRunner, Result
+from cryptography import x509
 
 from mesh import tokens
 from mesh.cli import main
 from mesh.stack import Stack, StackSettings, Stage
+from mesh.tls import Tls
 
 
 @pytest.fixture
@@ -43,6 +47,29 @@ def test_token_for_no_user_id_is_refused(user: str) -> None:
     """Text that the client contract takes for no user id gets no token."""
     with pytest.raises(ValueError, match="no user id"):
         tokens.issue(user, secret="s" * 32, now=datetime.now(UTC), ttl=timedelta(seconds=1))
+
+
+def test_a_guest_gets_a_certificate(environment: dict[str, str], small: Stack) -> None:
+    """`guest` prints an environment whose certificate is the stack's and names the service and this host."""
+    lines = mesh(environment, "guest", "deals").stdout.splitlines()
+    printed = dict(line.split("=", 1) for line in lines)
+    tls = Tls(*(Path(printed[name]) for name in ("TLS_CA", "TLS_CERT", "TLS_KEY")))
+    certificate = x509.load_pem_x509_certificate(tls.material.certificate)
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["deals", "localhost"]
+    assert names.get_values_for_type(x509.IPAddress) == [IPv4Address("127.0.0.1")]
+    assert names.get_values_for_type(x509.UniformResourceIdentifier) == ["spiffe://messenger/deals"]
+    certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(tls.material.ca))
+    assert printed["DBAPI_ADDRESS"] == small.env()["DBAPI_ADDRESS"]
+    assert Path(printed["ASSERTION_KEYS"]).exists()
+
+
+@pytest.mark.parametrize("name", ["dbapi", "operator", "Deals", "a/b", "", "-x"])
+def test_a_guest_of_a_bad_name(environment: dict[str, str], name: str) -> None:
+    """Nobody gets a certificate of a service of ours, nor a name that cannot be one."""
+    result = mesh(environment, "guest", "--", name)
+    assert result.exit_code == 1
+    assert f"{name!r} cannot be its name" in result.stderr
 
 
 def test_status_of_a_stopped_stack(environment: dict[str, str]) -> None:
