@@ -8,7 +8,7 @@ import kubernetes_validate
 import pytest
 from kubernetes_validate.utils import all_versions
 
-from tests.deploy.manifests import OVERLAYS, Manifests
+from tests.deploy.manifests import OVERLAYS, Manifests, environment
 
 NEWEST = tuple(dict.fromkeys(all_versions()))[-2:]
 # Kinds of KEDA, Istio and Linkerd, which Kubernetes has no schema of.
@@ -63,6 +63,18 @@ def test_references_lead_somewhere(overlay: Overlay, name: str) -> None:
             manifests.get("ConfigMap", each)
         if account := pod.spec.get("serviceAccountName"):
             manifests.get("ServiceAccount", account)
+
+
+def test_the_overlay_of_a_team(overlay: Overlay) -> None:
+    """The teams' example builds upon production, is what Kubernetes takes, and mounts what it names."""
+    manifests = overlay("../../tests/teams/overlay")
+    edge = manifests.get("Deployment", "edge")
+    for one in (edge, *manifests.all("NetworkPolicy")):
+        kubernetes_validate.validate(one, NEWEST[-1], strict=True)
+    told = dict(environment(manifests, manifests.pods()["edge"]))
+    mounts = {one["name"]: one["mountPath"] for one in manifests.pods()["edge"].container["volumeMounts"]}
+    assert told["TEAM_PROTOS"] == f"{mounts['teams']}/deals.binpb"
+    assert told["TEAM_SERVICES"].startswith("shop.deals.v1.DealsService=dns:///deals.")
 
 
 @pytest.mark.parametrize("name", ["prod", "istio", "linkerd"])

@@ -1,7 +1,6 @@
 """Example: a team's own antispam checker, as an ordinary synchronous gRPC service.
 
-It needs the generated stubs alone. Run it (`python tests/teams/checker.py`), and tell antispam where it is:
-ANTISPAM_CHECKERS=127.0.0.1:7001.
+It needs the generated stubs alone. Antispam asks it beside its own rules, once ANTISPAM_CHECKERS names it.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from messenger.antispam.v1.antispam_pb2_grpc import (
     CheckerServiceServicer,
     add_CheckerServiceServicer_to_server,
 )
+from tests.teams import identity
 
 
 class PrepaymentChecker(CheckerServiceServicer):
@@ -45,14 +45,14 @@ class PrepaymentChecker(CheckerServiceServicer):
         return Verdict(decision=DECISION_PASS)
 
 
-def serve(address: str) -> grpc.Server:
-    """A server of the checker, started."""
+def serve(address: str, credentials: grpc.ServerCredentials | None = None) -> grpc.Server:
+    """A server of the checker, started; without credentials it is open to everybody who reaches it."""
     server = grpc.server(ThreadPoolExecutor(8))
     add_CheckerServiceServicer_to_server(PrepaymentChecker(), server)
-    server.add_insecure_port(address)
+    identity.listen(server, address, credentials)
     server.start()
     return server
 
 
 if __name__ == "__main__":
-    serve("127.0.0.1:7001").wait_for_termination()
+    serve("127.0.0.1:7001", identity.server_credentials()).wait_for_termination()

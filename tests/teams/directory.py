@@ -1,6 +1,6 @@
-"""Example: a team's own directory of people, as an ordinary synchronous gRPC service.
+"""Example: a team's own directories of people and of things, as ordinary synchronous gRPC services.
 
-Aggregator asks it instead of the reference once it is told where it is: PROFILES_ADDRESS=127.0.0.1:7002.
+Aggregator asks them instead of the reference once it is told where they are: PROFILES_ADDRESS, ITEMS_ADDRESS.
 """
 
 from collections.abc import Mapping
@@ -8,11 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 
+from messenger.items.v1.items_pb2 import BatchGetItemsRequest, BatchGetItemsResponse, ItemCard
+from messenger.items.v1.items_pb2_grpc import ItemsServiceServicer, add_ItemsServiceServicer_to_server
 from messenger.profiles.v1.profiles_pb2 import BatchGetProfilesRequest, BatchGetProfilesResponse, Profile
 from messenger.profiles.v1.profiles_pb2_grpc import (
     ProfilesServiceServicer,
     add_ProfilesServiceServicer_to_server,
 )
+from tests.teams import identity
 
 
 class StaffDirectory(ProfilesServiceServicer):
@@ -38,14 +41,42 @@ class StaffDirectory(ProfilesServiceServicer):
         )
 
 
-def serve(address: str, names: Mapping[str, str]) -> grpc.Server:
-    """A server of the directory, started."""
+class Catalogue(ItemsServiceServicer):
+    """Knows what a shop sells.
+
+    Args:
+        titles: by item id.
+    """
+
+    def __init__(self, titles: Mapping[str, str]) -> None:
+        self._titles = titles
+
+    def BatchGetItems(  # noqa: N802
+        self, request: BatchGetItemsRequest, context: grpc.ServicerContext
+    ) -> BatchGetItemsResponse:
+        """Cards of those that are known; what is not is left out."""
+        known = [item_id for item_id in request.item_ids if item_id in self._titles]
+        return BatchGetItemsResponse(items=map(self._card, known))
+
+    def _card(self, item_id: str) -> ItemCard:
+        return ItemCard(item_id=item_id, title=self._titles[item_id], url=f"https://shop.example/{item_id}")
+
+
+def serve(
+    address: str,
+    names: Mapping[str, str],
+    titles: Mapping[str, str],
+    credentials: grpc.ServerCredentials | None = None,
+) -> grpc.Server:
+    """A server of both, started; without credentials it is open to everybody who reaches it."""
     server = grpc.server(ThreadPoolExecutor(8))
     add_ProfilesServiceServicer_to_server(StaffDirectory(names), server)
-    server.add_insecure_port(address)
+    add_ItemsServiceServicer_to_server(Catalogue(titles), server)
+    identity.listen(server, address, credentials)
     server.start()
     return server
 
 
 if __name__ == "__main__":
-    serve("127.0.0.1:7002", {"anna": "Anna", "boris": "Boris"}).wait_for_termination()
+    people, things = {"alice": "Alice of the staff", "bob": "Bob of the staff"}, {"red-bike": "A red bicycle"}
+    serve("127.0.0.1:7002", people, things, identity.server_credentials()).wait_for_termination()
