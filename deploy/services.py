@@ -30,6 +30,12 @@ ON_CLUSTER: Mapping[str, str] = {
     "metrics_listen": "0.0.0.0:9003",
     "aggregator_address": f"dns:///aggregator:{GRPC_PORT}",
     "dbapi_address": f"dns:///dbapi:{GRPC_PORT}",
+    # Who is in front has an address of the cluster's; on a laptop all clients have one address.
+    "trusted_proxies": "10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 100.64.0.0/10 fc00::/7 127.0.0.0/8 ::1/128",
+    "address_connections": "1000",
+    "address_handshakes": "50.0",
+    "address_failures": "10.0",
+    "user_sessions": "100",
 }
 """Settings that have another value on every cluster than on a laptop."""
 

@@ -102,16 +102,16 @@ class Admission:
         else:
             self._critical_seconds += (seconds - self._critical_seconds) * 0.05
 
-    async def pay(self, user_id: str, method: Method) -> None:
-        """Takes the call's tokens.
+    async def pay(self, user_id: str, method: str, cost: float) -> None:
+        """Takes tokens from the user's bucket for a method.
 
         Raises:
             ResourceExhausted: there are not enough; `retry_after_ms` says when there are.
         """
-        pause = await self._buckets.take(user_id, method.name, method.cost)
+        pause = await self._buckets.take(user_id, method, cost)
         if pause:
             raise ResourceExhausted(
-                f"Too many calls of {method.name}; come back later.", retry_after_ms=int(pause * 1000) + 1
+                f"Too many calls of {method}; come back later.", retry_after_ms=int(pause * 1000) + 1
             )
 
     async def run(self) -> None:

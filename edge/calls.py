@@ -4,12 +4,14 @@ Knows no transport: ws and http hand in text and a Caller, and get text back.
 """
 
 import asyncio
+import contextlib
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import msgspec
 import structlog
 from google.protobuf.message import Message
 
@@ -27,6 +29,7 @@ from mesh.errors import (
     Internal,
     MessengerError,
     ResourceExhausted,
+    Unauthenticated,
     Unavailable,
     Unimplemented,
 )
@@ -69,8 +72,8 @@ class Caller(Protocol):
         """Takes a younger token."""
 
 
-LocalCall = Callable[[Any, Caller], Awaitable[Message]]
-"""A method that the edge answers itself: `(request, caller) -> response`."""
+LocalCall = Callable[[Any, Caller], Awaitable[Message | msgspec.Raw]]
+"""A method that the edge answers itself: `(request, caller) -> response`, or its JSON."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,16 +170,19 @@ class Calls:
         with call.within(call.Call(deadline=time.monotonic() + method.deadline, traceparent=traceparent)):
             try:
                 async with asyncio.timeout(method.deadline):  # whatever it waits for, also for its turn
-                    return method.write(await self._perform(method, part.params, caller))
+                    response = await self._perform(method, part.params, caller)
+                    return response if isinstance(response, msgspec.Raw) else method.write(response)
             except TimeoutError:
                 raise DeadlineExceeded("The call ran out of time.") from None
 
-    async def _perform(self, method: Method, params: bytes, caller: Caller) -> Message:
+    async def _perform(self, method: Method, params: bytes, caller: Caller) -> Message | msgspec.Raw:
         local = self._local.get(method.name)
         request: Any
         if local is not None:
             request = method.reader.read(params)
             check(request)
+            with contextlib.suppress(Unauthenticated):  # who has no user yet is the doorkeeper's business
+                await self._admission.pay(caller.user_id, method.name, method.cost)
             return await local(request, caller)
         user_id = caller.user_id
         self._admission.begin(user_id, method)
@@ -188,7 +194,7 @@ class Calls:
                 request.request_id = secrets.token_hex(16)  # the same for every retry further in
             lane = getattr(request, method.ordered_by) if method.ordered_by else ""
             async with caller.lanes.enter(lane):
-                await self._admission.pay(user_id, method)
+                await self._admission.pay(user_id, method.name, method.cost)
                 with call.on_behalf_of(user_id):
                     return await self._forward(method.name, request, user_id)
         finally:

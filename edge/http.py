@@ -1,50 +1,49 @@
 """The HTTP driver: JSON-RPC by POST, the fallback's notifications, the documents, the probes, the web client.
 
-Starlette on uvicorn; decides nothing itself.
+Starlette; decides nothing itself. What listens is edge.listener.
 """
 
 import asyncio
 import contextlib
 import math
 import secrets
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from edge import dev, jsonrpc
-from edge.auth import Authenticator, Identity
+from edge.addresses import UNKNOWN
+from edge.admission import Admission
+from edge.around import Counted, SecurityHeaders, error_response, refusal
+from edge.auth import Identity
 from edge.backlog import Pushed
 from edge.calls import Calls
-from edge.faults import data_of, describe
-from edge.hub import Follower, Hub, Start
+from edge.doorkeeper import Doorkeeper
+from edge.faults import data_of
+from edge.hub import Follower, Hub
+from edge.inbox import Inbox
 from edge.lanes import Lanes
+from edge.sessions import Sessions
 from mesh import call
 from mesh.bus import EventId
-from mesh.errors import InvalidArgument, MessengerError, PermissionDenied, ResourceExhausted, Unauthenticated
+from mesh.errors import InvalidArgument, MessengerError, PermissionDenied, ResourceExhausted
 from messenger.edge.v1 import session_pb2
 
 MAX_WAIT = 25.0
 KEEPALIVE_SECONDS = 15.0
 
-SECURITY_HEADERS = {
-    b"content-security-policy": (
-        b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: https:; "
-        b"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    b"x-content-type-options": b"nosniff",
-    b"referrer-policy": b"no-referrer",
-}
+EVENTS = "events"
+"""The bucket that requests for events pay from."""
 
 _encode = msgspec.json.Encoder().encode
 Handler = Callable[[Request], Awaitable[Response]]
@@ -54,9 +53,12 @@ class HttpApi:
     """Every HTTP path of one edge.
 
     Args:
-        authenticator: verifies tokens.
+        doorkeeper: lets clients in.
+        sessions: how many each user has, on all transports.
+        admission: the limits of those who are in.
         calls: carries calls out.
         hub: pushes events.
+        outbound_bytes: of events that may wait for one slow client.
         openrpc: the OpenRPC document.
         failing: names of the readiness checks that fail now.
         dev_secret: signs the tokens of those who sign in by a name; empty where nobody may.
@@ -65,16 +67,22 @@ class HttpApi:
     def __init__(
         self,
         *,
-        authenticator: Authenticator,
+        doorkeeper: Doorkeeper,
+        sessions: Sessions,
+        admission: Admission,
         calls: Calls,
         hub: Hub,
+        outbound_bytes: int,
         openrpc: Mapping[str, Any],
         failing: Callable[[], Awaitable[list[str]]],
         dev_secret: str = "",
     ) -> None:
-        self._authenticator = authenticator
+        self._doorkeeper = doorkeeper
+        self._sessions = sessions
+        self._admission = admission
         self._calls = calls
         self._hub = hub
+        self._outbound_bytes = outbound_bytes
         self._openrpc = _encode(openrpc)
         self._failing = failing
         self._dev_secret = dev_secret
@@ -92,7 +100,8 @@ class HttpApi:
             dev.token_route(self._dev_secret),
             Mount("/", StaticFiles(directory=Path(__file__).parent / "web", html=True)),
         ]
-        return Starlette(routes=routes, middleware=[Middleware(_SecurityHeaders)])
+        middleware = [Middleware(SecurityHeaders), Middleware(Counted, doorkeeper=self._doorkeeper)]
+        return Starlette(routes=routes, middleware=middleware)
 
     async def drain(self) -> None:
         """Answers those who wait for events, with none."""
@@ -100,12 +109,28 @@ class HttpApi:
 
     async def _identity(self, request: Request) -> Identity:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        return await self._authenticator.identify(token.strip() if scheme.lower() == "bearer" else "")
+        token = token.strip() if scheme.lower() == "bearer" else ""
+        return await self._doorkeeper.identify(token, _address(request))
+
+    @contextlib.asynccontextmanager
+    async def following(self, user_id: str, cursor: EventId | None) -> AsyncIterator[Inbox]:
+        """The user's events from a cursor on, as those of one more session."""
+        inbox = Inbox(self._outbound_bytes)
+        follower = Follower(user_id, inbox.put)
+        inbox.start = await self._hub.join(follower, cursor)
+        try:
+            self._sessions.enter(user_id, inbox)
+            follower.release(follower.position)
+            yield inbox
+        finally:
+            self._sessions.leave(user_id, inbox)
+            await self._hub.leave(follower)
 
     # ── JSON-RPC ────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _rpc(self, request: Request) -> Response:
-        caller = _HttpCaller(await self._identity(request), self._authenticator, self._hub)
+        identity = await self._identity(request)
+        caller = _HttpCaller(self, identity, partial(self._doorkeeper.identify, address=_address(request)))
         body = await _read_body(request)
         if body is None:
             data = data_of("TOO_LARGE", call.trace_id(call.new_traceparent()))
@@ -127,7 +152,8 @@ class HttpApi:
             _cursor(request.query_params.get("after", "")),
             _wait(request.query_params.get("wait", "10")),
         )
-        async with _following(self._hub, identity.user_id, cursor) as inbox:
+        await self._admission.pay(identity.user_id, EVENTS, 1)
+        async with self.following(identity.user_id, cursor) as inbox:
             if not inbox.start.events:
                 await inbox.wait(wait, self._going_away)
             events = (*inbox.start.events, *inbox.take())
@@ -144,6 +170,7 @@ class HttpApi:
         identity = await self._identity(request)
         after = request.headers.get("last-event-id") or request.query_params.get("after", "")
         cursor = _cursor(after)
+        await self._admission.pay(identity.user_id, EVENTS, 1)
         return StreamingResponse(
             self._lines(identity.user_id, cursor),
             media_type="text/event-stream",
@@ -151,11 +178,11 @@ class HttpApi:
         )
 
     async def _lines(self, user_id: str, cursor: EventId | None) -> AsyncIterator[bytes]:
-        async with _following(self._hub, user_id, cursor) as inbox:
+        async with self.following(user_id, cursor) as inbox:
             # An id without data moves the client's cursor and dispatches nothing (HTML, 9.2.6).
             yield f"retry: 1000\nid: {inbox.start.last_event_id}\n\n".encode()
             events: Sequence[Pushed] = inbox.start.events
-            while not self._going_away.is_set():
+            while not self._going_away.is_set() and not inbox.is_over:
                 for event in events:
                     # An ephemeral event has no id, and an empty one would wipe the client's cursor.
                     number = f"id: {event.event_id}\n".encode() if event.event_id else b""
@@ -183,17 +210,19 @@ class HttpApi:
 class _HttpCaller:
     """The `Caller` of one request: its token stands in the header."""
 
-    def __init__(self, identity: Identity, authenticator: Authenticator, hub: Hub) -> None:
+    def __init__(
+        self, api: HttpApi, identity: Identity, identify: Callable[[str], Awaitable[Identity]]
+    ) -> None:
         self.user_id = identity.user_id
         self.lanes = Lanes()
+        self._api = api
         self._identity = identity
-        self._authenticator = authenticator
-        self._hub = hub
+        self._identify = identify
 
     async def connect(self, token: str, cursor: EventId | None) -> session_pb2.ConnectResponse:
         """Checks the token and says from where `/events` can go on; there is no session to keep."""
         expires_at = (await self._same_user(token)).expires_at if token else self._identity.expires_at
-        async with _following(self._hub, self.user_id, cursor) as inbox:
+        async with self._api.following(self.user_id, cursor) as inbox:
             response = session_pb2.ConnectResponse(
                 user_id=self.user_id,
                 session_id=secrets.token_hex(8),
@@ -210,49 +239,15 @@ class _HttpCaller:
         return response
 
     async def _same_user(self, token: str) -> Identity:
-        identity = await self._authenticator.identify(token)
+        identity = await self._identify(token)
         if identity.user_id != self.user_id:
             raise PermissionDenied("The token is another user's than the request's.", reason="OTHER_USER")
         return identity
 
 
-class _Inbox:
-    """Collects one HTTP client's live events."""
-
-    def __init__(self) -> None:
-        self.start = Start(last_event_id="", recovered=False, events=())
-        self._events: list[Pushed] = []
-        self._arrived = asyncio.Event()
-
-    def put(self, events: Sequence[Pushed]) -> None:
-        self._events.extend(events)
-        self._arrived.set()
-
-    async def wait(self, seconds: float, going_away: asyncio.Event) -> None:
-        """Returns when there is an event, when time is up, or when the edge goes away."""
-        waits = [asyncio.ensure_future(event.wait()) for event in (self._arrived, going_away)]
-        try:
-            await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-
-    def take(self) -> Sequence[Pushed]:
-        events, self._events = self._events, []
-        self._arrived.clear()
-        return events
-
-
-@contextlib.asynccontextmanager
-async def _following(hub: Hub, user_id: str, cursor: EventId | None) -> AsyncIterator[_Inbox]:
-    inbox = _Inbox()
-    follower = Follower(user_id, inbox.put)
-    inbox.start = await hub.join(follower, cursor)
-    try:
-        follower.release(follower.position)
-        yield inbox
-    finally:
-        await hub.leave(follower)
+def _address(request: Request) -> str:
+    """Under which address the client is counted, as `Counted` has found out."""
+    return request.client.host if request.client else UNKNOWN
 
 
 def _cursor(text: str) -> EventId | None:
@@ -283,8 +278,7 @@ def _status_of(errors: Sequence[MessengerError], *, alone: bool) -> tuple[int, d
     """HTTP's own status for an answer: throttling and shedding show where the call stood alone."""
     if not alone or not errors or not isinstance(errors[0], ResourceExhausted):
         return 200, {}
-    pause = str(math.ceil((errors[0].retry_after_ms or 1000) / 1000))
-    return (429 if errors[0].reason == "THROTTLED" else 503), {"retry-after": pause}
+    return refusal(errors[0])
 
 
 def _mapped(handler: Handler) -> Handler:
@@ -296,77 +290,6 @@ def _mapped(handler: Handler) -> Handler:
         except ClientDisconnect:
             return Response(status_code=499)
         except MessengerError as error:
-            trace_id = call.trace_id(call.new_traceparent())
-            text = jsonrpc.error(None, *describe(error, trace_id))
-            headers = {"www-authenticate": "Bearer"} if isinstance(error, Unauthenticated) else {}
-            status = _HTTP_STATUS.get(type(error), 503 if error.retryable else 500)
-            return Response(text, status_code=status, headers=headers, media_type="application/json")
+            return error_response(error)
 
     return mapped
-
-
-_HTTP_STATUS: dict[type[MessengerError], int] = {
-    Unauthenticated: 401,
-    InvalidArgument: 400,
-    ResourceExhausted: 429,
-}
-
-
-class _SecurityHeaders:
-    """Adds the page's Content-Security-Policy and its like to every answer."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *SECURITY_HEADERS.items()]
-            await send(message)
-
-        await self._app(scope, receive, send_with_headers)
-
-
-class HttpServer(uvicorn.Server):
-    """uvicorn inside our own lifecycle: it does not touch the signals.
-
-    Args:
-        app: the ASGI application.
-        listen: host:port.
-        grace: seconds that running requests may take when it stops.
-    """
-
-    def __init__(self, app: ASGIApp, listen: str, *, grace: float) -> None:
-        host, _, port = listen.rpartition(":")
-        self._ended = asyncio.Event()
-        super().__init__(
-            uvicorn.Config(
-                app,
-                host=host,
-                port=int(port),
-                http="httptools",
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                timeout_graceful_shutdown=math.ceil(grace),
-            )
-        )
-
-    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serves until `drain`."""
-        try:
-            await super().serve(sockets)
-        finally:
-            self._ended.set()
-
-    async def drain(self) -> None:
-        """Takes no new requests, and returns when the running ones are answered."""
-        self.should_exit = True
-        await self._ended.wait()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        """Leaves SIGTERM and SIGINT to the process's lifecycle."""
-        yield

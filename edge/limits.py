@@ -1,6 +1,7 @@
-"""The token bucket, pure: time is handed in. A user has one a method; memory is bounded."""
+"""The token bucket, pure: time is handed in. A user has one a method, an address some; memory is bounded."""
 
 from collections import OrderedDict
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 
@@ -22,9 +23,9 @@ class Limiter:
         self._rate = rate
         self._burst = burst
         self._capacity = capacity
-        self._buckets: OrderedDict[tuple[str, str], _Bucket] = OrderedDict()
+        self._buckets: OrderedDict[Hashable, _Bucket] = OrderedDict()
 
-    def take(self, key: tuple[str, str], cost: float, now: float) -> float:
+    def take(self, key: Hashable, cost: float, now: float) -> float:
         """Takes `cost` tokens at time `now` (seconds, any monotonic clock).
 
         Returns:
@@ -32,6 +33,20 @@ class Limiter:
         """
         if not cost:
             return 0.0
+        bucket = self._bucket(key, now)
+        if bucket.tokens >= cost:
+            bucket.tokens -= cost
+            return 0.0
+        return (cost - bucket.tokens) / self._rate
+
+    def wait(self, key: Hashable, cost: float, now: float) -> float:
+        """The seconds until there will be `cost` tokens, 0 when there are; takes none."""
+        if key not in self._buckets:
+            return 0.0
+        return max(cost - self._bucket(key, now).tokens, 0.0) / self._rate
+
+    def _bucket(self, key: Hashable, now: float) -> _Bucket:
+        """The key's bucket, filled up to now."""
         bucket = self._buckets.get(key)
         if bucket is None:
             bucket = self._buckets[key] = _Bucket(self._burst, now)
@@ -41,10 +56,7 @@ class Limiter:
             self._buckets.move_to_end(key)
             bucket.tokens = min(self._burst, bucket.tokens + (now - bucket.at) * self._rate)
             bucket.at = now
-        if bucket.tokens >= cost:
-            bucket.tokens -= cost
-            return 0.0
-        return (cost - bucket.tokens) / self._rate
+        return bucket
 
     def __len__(self) -> int:
         return len(self._buckets)

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from google.protobuf.json_format import ParseDict
-from google.protobuf.struct_pb2 import Struct
+import msgspec
 
 from edge.calls import Caller, LocalCall
 from mesh.bus import EventId
@@ -16,9 +15,9 @@ def local_methods(openrpc: dict[str, Any]) -> dict[str, LocalCall]:
     Args:
         openrpc: the document that `rpc.discover` answers with.
     """
-    document = ParseDict(openrpc, Struct())
+    document = msgspec.Raw(msgspec.json.encode(openrpc))
 
-    async def discover(_request: session_pb2.DiscoverRequest, _caller: Caller) -> Struct:
+    async def discover(_request: session_pb2.DiscoverRequest, _caller: Caller) -> msgspec.Raw:
         return document
 
     return {

@@ -6,6 +6,7 @@ from pathlib import Path
 from pydantic import Field, model_validator
 
 from edge import table, teams
+from edge.addresses import Proxies
 from edge.keys import key_set
 from mesh.settings import CommonSettings, RedisSettings, Words
 
@@ -59,6 +60,31 @@ class Settings(CommonSettings, RedisSettings):
         gt=0,
         description="Calls that an edge can work on at once; a fifth is kept for critical ones.",
     )
+    user_sessions: int = Field(
+        default=1_000,
+        gt=0,
+        description="Sessions of one user on one edge; the oldest is closed with 4503 for one more.",
+    )
+    trusted_proxies: Words = Field(
+        default=("127.0.0.0/8", "::1/128"),
+        description="Networks of the proxies in front, whose X-Forwarded-For says where a client comes from.",
+    )
+    address_connections: int = Field(
+        default=10_000, gt=0, description="Sockets and requests of one address at once, on one edge."
+    )
+    address_handshakes: float = Field(
+        default=500.0,
+        gt=0,
+        description="WebSockets that one address may open a second; ten seconds' worth at once.",
+    )
+    address_failures: float = Field(
+        default=100.0,
+        gt=0,
+        description="Tokens that are none of ours, of one address a second; ten seconds' worth at once.",
+    )
+    patience_seconds: float = Field(
+        default=15.0, gt=0, description="How long a client may take for one request, or one message."
+    )
     outbound_bytes: int = Field(
         default=1_048_576,
         gt=0,
@@ -73,6 +99,7 @@ class Settings(CommonSettings, RedisSettings):
             raise ValueError("JWT_SECRET must have at least 32 bytes (RFC 7518, section 3.2)")
         if self.dev_sign_in and not self.jwt_secret:
             raise ValueError("DEV_SIGN_IN needs JWT_SECRET, which signs the tokens")
+        Proxies(self.trusted_proxies)  # it says which one is no network
         if self.jwt_jwks:
             key_set(self.jwt_jwks)  # it says what is wrong with a URL
         return self

@@ -7,6 +7,7 @@ from importlib.resources import files
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from edge import table
+from edge.addresses import Proxies
 from edge.admission import Admission
 from edge.attendance import Attendance
 from edge.auth import Authenticator
@@ -14,12 +15,16 @@ from edge.backlog import Backlog
 from edge.buckets import SharedBuckets
 from edge.calls import Calls
 from edge.comments import comments
+from edge.door import Door
+from edge.doorkeeper import Doorkeeper
 from edge.fallback import fallbacks
-from edge.http import HttpApi, HttpServer
+from edge.http import HttpApi
 from edge.hub import Hub
 from edge.keys import key_set
+from edge.listener import HttpServer
 from edge.local import local_methods
 from edge.openrpc import document
+from edge.sessions import Sessions
 from edge.settings import Settings
 from edge.ws import Gateway
 from mesh import metrics
@@ -79,19 +84,23 @@ async def wire(settings: Settings, app: App) -> None:
         attendance,
         lambda deliver, resumed: Feed(settings.redis_urls, deliver=deliver, resumed=resumed),
     )
-    keys = key_set(settings.jwt_jwks) if settings.jwt_jwks else None
-    authenticator = Authenticator(secret=settings.jwt_secret, keys=keys)
+    keeper, sessions = doorkeeper(settings), Sessions(settings.user_sessions)
 
-    gateway = Gateway(settings, authenticator=authenticator, calls=calls, hub=hub)
+    gateway = Gateway(settings, doorkeeper=keeper, sessions=sessions, calls=calls, hub=hub)
     api = HttpApi(
-        authenticator=authenticator,
+        doorkeeper=keeper,
+        sessions=sessions,
+        admission=admission,
         calls=calls,
         hub=hub,
+        outbound_bytes=settings.outbound_bytes,
         openrpc=openrpc,
         failing=app.failing,
         dev_secret=settings.jwt_secret if settings.dev_sign_in else "",
     )
-    server = HttpServer(api.app(), settings.http_listen, grace=settings.drain_seconds)
+    server = HttpServer(
+        api.app(), settings.http_listen, grace=settings.drain_seconds, patience=settings.patience_seconds
+    )
 
     metrics.watch("messenger_edge_connections", "Open WebSockets.", lambda: len(gateway))
     metrics.watch(
@@ -122,3 +131,17 @@ def _limits(settings: Settings) -> dict[str, float]:
         "method_tokens_per_second": settings.limit_rate,
         "method_tokens_at_once": settings.limit_burst,
     }
+
+
+def doorkeeper(settings: Settings) -> Doorkeeper:
+    """Lets clients in as the settings say."""
+    keys = key_set(settings.jwt_jwks) if settings.jwt_jwks else None
+    return Doorkeeper(
+        Authenticator(secret=settings.jwt_secret, keys=keys),
+        proxies=Proxies(settings.trusted_proxies),
+        door=Door(
+            connections=settings.address_connections,
+            handshakes=settings.address_handshakes,
+            failures=settings.address_failures,
+        ),
+    )

@@ -4,6 +4,7 @@ Source: RFC 6455, by the library websockets.
 """
 
 import asyncio
+import math
 import random
 import secrets
 import time
@@ -18,17 +19,20 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from edge import jsonrpc
-from edge.auth import Authenticator
+from edge.auth import Identity
 from edge.backlog import Pushed
 from edge.calls import Calls
+from edge.doorkeeper import Doorkeeper
 from edge.hub import Follower, Hub, Start
 from edge.lanes import Lanes
 from edge.origins import Origins
+from edge.patience import PatientConnection, patient
 from edge.session import Close, Due, Session
+from edge.sessions import Sessions
 from edge.settings import Settings
 from edge.table import Notifications
 from mesh.bus import EventId
-from mesh.errors import MessengerError, Unauthenticated
+from mesh.errors import MessengerError, ResourceExhausted, Unauthenticated
 from messenger.edge.v1 import session_pb2
 from messenger.events.v1 import notifications_pb2
 
@@ -52,14 +56,24 @@ class Gateway:
 
     Args:
         settings: limits and times.
-        authenticator: verifies tokens.
+        doorkeeper: lets clients in.
+        sessions: how many each user has, on all transports.
         calls: carries calls out.
         hub: pushes events.
     """
 
-    def __init__(self, settings: Settings, *, authenticator: Authenticator, calls: Calls, hub: Hub) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        doorkeeper: Doorkeeper,
+        sessions: Sessions,
+        calls: Calls,
+        hub: Hub,
+    ) -> None:
         self.settings = settings
-        self.authenticator = authenticator
+        self.doorkeeper = doorkeeper
+        self.sessions = sessions
         self.calls = calls
         self.hub = hub
         self._origins = Origins((settings.public_url, *settings.allowed_origins))
@@ -77,8 +91,10 @@ class Gateway:
             compression=None,  # permessage-deflate costs 30 KB a connection and most frames are small
             max_size=jsonrpc.MAX_BYTES,
             max_queue=16,
+            open_timeout=self.settings.patience_seconds,
             ping_interval=self.settings.ping_seconds,
-            ping_timeout=self.settings.ping_seconds,
+            close_timeout=self.settings.patience_seconds,
+            create_connection=patient(self.settings.patience_seconds),  # type: ignore[arg-type]  # makes one
             process_request=self._welcome,
             select_subprotocol=lambda _, offered: SUBPROTOCOL if SUBPROTOCOL in offered else None,  # type: ignore[arg-type, return-value]
             server_header=None,
@@ -116,15 +132,34 @@ class Gateway:
         origins, hosts = headers.get_all("Origin"), headers.get_all("Host")
         if len(origins) > 1 or not self._origins.allow(next(iter(origins), None), next(iter(hosts), "")):
             return connection.respond(403, "Pages of this origin are not let in; see ALLOWED_ORIGINS.\n")
+        assert isinstance(connection, PatientConnection)  # noqa: S101  # `start` makes no others
+        connection.address = self.doorkeeper.address(
+            connection.remote_address[0],
+            headers.get_all("X-Forwarded-For"),
+            next(iter(headers.get_all("X-Real-IP")), ""),
+        )
+        try:
+            self.doorkeeper.knock(connection.address)
+        except ResourceExhausted as refusal:
+            response = connection.respond(429, f"{refusal.detail}\n")
+            response.headers["Retry-After"] = str(math.ceil((refusal.retry_after_ms or 0) / 1000))
+            return response
         return None
 
     async def _serve_socket(self, connection: ServerConnection) -> None:
-        socket = _Socket(self, connection)
+        assert isinstance(connection, PatientConnection)  # noqa: S101  # `start` makes no others
+        try:
+            with self.doorkeeper.inside(connection.address):
+                await self._serve(_Socket(self, connection))
+        except ConnectionClosed:
+            pass
+        except ResourceExhausted as refusal:
+            await connection.close(Close.OVERLOADED, refusal.detail)
+
+    async def _serve(self, socket: "_Socket") -> None:
         self._sockets.add(socket)
         try:
             await socket.run()
-        except ConnectionClosed:
-            pass
         finally:
             self._sockets.discard(socket)
             await socket.end()
@@ -133,7 +168,7 @@ class Gateway:
 class _Socket:
     """One client's socket; the `Caller` of its calls."""
 
-    def __init__(self, gateway: Gateway, connection: ServerConnection) -> None:
+    def __init__(self, gateway: Gateway, connection: PatientConnection) -> None:
         settings = gateway.settings
         self.lanes = Lanes()
         self._gateway = gateway
@@ -185,8 +220,14 @@ class _Socket:
             self._timer.cancel()
         for task in self._tasks:
             task.cancel()
+        if self._session.identity is not None:
+            self._gateway.sessions.leave(self.user_id, self)
         if self._follower is not None:
             await self._gateway.hub.leave(self._follower)
+
+    def dismiss(self) -> None:
+        """See `edge.sessions.Session`."""
+        self.close_soon(Close.TOO_MANY_SESSIONS, "this user has too many sessions; this was the oldest")
 
     # ── calls ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -204,7 +245,7 @@ class _Socket:
     async def _answer(self, frame: str) -> None:
         answer = await self._gateway.calls.answer(frame.encode(), self)
         try:
-            if answer.text:
+            if answer.text and not self._is_slow():
                 await self._connection.send(answer.text, text=True)
         except ConnectionClosed:
             return
@@ -214,7 +255,8 @@ class _Socket:
 
     async def connect(self, token: str, cursor: EventId | None) -> session_pb2.ConnectResponse:
         if token or self._session.identity is None:
-            self._session.authenticate(await self._gateway.authenticator.identify(token))
+            self._session.authenticate(await self._identify(token))
+            self._gateway.sessions.enter(self.user_id, self)
             self._look_at_clock()
         start = await self._follow(cursor)
         response = session_pb2.ConnectResponse(
@@ -228,11 +270,14 @@ class _Socket:
 
     async def refresh(self, token: str) -> session_pb2.RefreshResponse:
         _ = self.user_id  # there must be one
-        self._session.authenticate(await self._gateway.authenticator.identify(token))
+        self._session.authenticate(await self._identify(token))
         self._look_at_clock()
         response = session_pb2.RefreshResponse()
         response.expires_at.FromSeconds(int(self._expires_at))
         return response
+
+    async def _identify(self, token: str) -> Identity:
+        return await self._gateway.doorkeeper.identify(token, self._connection.address)
 
     @property
     def _expires_at(self) -> float:
@@ -240,7 +285,7 @@ class _Socket:
         return self._session.identity.expires_at
 
     async def _authenticate_upgrade(self, headers: Headers) -> bool:
-        scheme, _, token = headers.get("Authorization", "").partition(" ")
+        scheme, _, token = ", ".join(headers.get_all("Authorization")).partition(" ")
         if scheme.lower() != "bearer":
             return True
         try:
@@ -297,12 +342,16 @@ class _Socket:
 
     def send_soon(self, frame: bytes) -> None:
         """Writes a frame without waiting; a client that does not read is closed with 4001."""
-        if self._connection.transport.get_write_buffer_size() > self._gateway.settings.outbound_bytes:
-            self.close_soon(Close.SLOW_CONSUMER, "too much waits to be read")
-            return
-        broadcast((self._connection,), frame, text=True)
+        if not self._is_slow():
+            broadcast((self._connection,), frame, text=True)
+
+    def _is_slow(self) -> bool:
+        """Whether too much waits for the client already; then its socket is being closed."""
+        if self._connection.transport.get_write_buffer_size() <= self._gateway.settings.outbound_bytes:
+            return False
+        self.close_soon(Close.SLOW_CONSUMER, "too much waits to be read")
+        return True
 
     def close_soon(self, code: Close, reason: str) -> None:
         """Begins to close the socket without waiting for the other side."""
-        task = asyncio.get_running_loop().create_task(self._connection.close(code, reason))
-        self._closing = task  # a task that nobody holds may be collected
+        self._connection.hang_up(code, reason)

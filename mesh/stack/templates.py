@@ -96,6 +96,9 @@ http {{
     uwsgi_temp_path uwsgi;
     scgi_temp_path scgi;
     client_max_body_size 4m;  # the edge has its own limit, and answers as the client contract says
+    client_header_timeout {patience}s;
+    client_body_timeout {patience}s;
+    proxy_request_buffering off;  # or a body that comes byte by byte would be ours: the edge gives it a time
 
     map $http_upgrade $connection_upgrade {{
         default upgrade;
@@ -116,8 +119,9 @@ http {{
     proxy_http_version 1.1;
     proxy_connect_timeout 2s;
     proxy_set_header Host $http_host;
+    # Set, not added to: the edges count clients by it, and what a client wrote itself is worth nothing.
     proxy_set_header X-Real-IP $remote_addr;
-    proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+    proxy_set_header X-Forwarded-For $remote_addr;
     proxy_set_header X-Forwarded-Proto $scheme;
     proxy_set_header Upgrade $http_upgrade;
     proxy_set_header Connection $connection_upgrade;
@@ -146,13 +150,16 @@ http {{
 """
 
 
-def nginx(port: int, edges: Iterable[tuple[int, int]], *, root: bool | None = None) -> str:
+def nginx(
+    port: int, edges: Iterable[tuple[int, int]], *, root: bool | None = None, patience: int = 15
+) -> str:
     """NGINX before the edges.
 
     Args:
         port: where it listens, on loopback.
         edges: ports of each edge's WebSocket and HTTP listeners.
         root: whether it runs as root, and then stays so: it must reach its own directory.
+        patience: seconds that a request's head may take, and each pause in its body.
     """
     pairs = list(edges)
     websocket, http = (
@@ -161,5 +168,9 @@ def nginx(port: int, edges: Iterable[tuple[int, int]], *, root: bool | None = No
     )
     as_root = os.geteuid() == 0 if root is None else root
     return NGINX_CONF.format(
-        port=port, websocket=websocket, http=http, user="user root;\n" if as_root else ""
+        port=port,
+        websocket=websocket,
+        http=http,
+        user="user root;\n" if as_root else "",
+        patience=patience,
     )

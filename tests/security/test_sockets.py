@@ -12,17 +12,25 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from edge import table
-from edge.auth import Authenticator
 from edge.calls import Calls
 from edge.hub import Follower, Start
 from edge.local import local_methods
 from edge.origins import Origins
+from edge.sessions import Sessions
 from edge.settings import Settings
+from edge.wiring import doorkeeper
 from edge.ws import Gateway
 from mesh import tokens
 from mesh.bus import EventId
 
 SECRET = "s" * 32
+
+
+class FreeOfCharge:
+    """An admission that takes no tokens."""
+
+    async def pay(self, _user_id: str, _method: str, _cost: float) -> None:
+        """Takes none."""
 
 
 class QuietHub:
@@ -49,12 +57,17 @@ async def url() -> AsyncIterator[str]:
         dbapi_address="unix:/nowhere",
         redis_urls=("redis://nowhere",),
     )
-    nothing: Any = None
+    free: Any = FreeOfCharge()
     hub: Any = QuietHub()
     methods = table.methods([table.SESSION])
-    calls = Calls(methods, channels={}, local=local_methods({}), fallbacks={}, admission=nothing)
-    authenticator = Authenticator(secret=SECRET, keys=None)
-    gateway = Gateway(settings, authenticator=authenticator, calls=calls, hub=hub)
+    calls = Calls(methods, channels={}, local=local_methods({}), fallbacks={}, admission=free)
+    gateway = Gateway(
+        settings,
+        doorkeeper=doorkeeper(settings),
+        sessions=Sessions(settings.user_sessions),
+        calls=calls,
+        hub=hub,
+    )
     await gateway.start()
     assert gateway._server is not None
     yield f"ws://127.0.0.1:{gateway._server.sockets[0].getsockname()[1]}/ws"

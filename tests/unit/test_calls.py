@@ -49,7 +49,7 @@ class OpenDoor:
     def end(self, _user_id: str, _method: Method, _seconds: float) -> None:
         self.under_way -= 1
 
-    async def pay(self, _user_id: str, _method: Method) -> None:
+    async def pay(self, _user_id: str, _method: str, _cost: float) -> None:
         return None
 
 

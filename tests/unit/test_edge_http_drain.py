@@ -5,7 +5,7 @@ import asyncio
 import httpx
 from starlette.types import Receive, Scope, Send
 
-from edge.http import HttpServer
+from edge.listener import HttpServer
 from mesh.stack.ports import reserve_block
 
 
@@ -22,7 +22,7 @@ async def test_running_requests_are_answered_before_the_stop() -> None:
     block = reserve_block()
     with block.guard:
         address = f"127.0.0.1:{block.base}"
-        server = HttpServer(app, address, grace=5)
+        server = HttpServer(app, address, grace=5, patience=5)
         serving = asyncio.create_task(server.serve())
         async with asyncio.timeout(10), httpx.AsyncClient(base_url=f"http://{address}") as client:
             while not server.started:  # noqa: ASYNC110  # uvicorn offers nothing to wait for

@@ -59,3 +59,12 @@ def test_never_more_than_burst_and_rate(steps: list[tuple[float, int]]) -> None:
             assert limiter.take(KEY, cost, now) == 0
         taken += cost
         assert taken <= 5 + 2 * now + 1e-6
+
+
+def test_to_ask_takes_nothing() -> None:
+    """The wait for tokens can be asked for without taking or remembering anything."""
+    limiter = Limiter(rate=2, burst=1)
+    assert [limiter.wait(KEY, 1, 0.0) for _ in range(3)] == [0, 0, 0]
+    assert len(limiter) == 0
+    assert limiter.take(KEY, 1, 0.0) == 0
+    assert [limiter.wait(KEY, 1, now) for now in (0.0, 0.25, 0.5)] == [0.5, 0.25, 0]

@@ -13,16 +13,24 @@ from websockets.exceptions import ConnectionClosed
 
 from edge import table
 from edge.admission import Admission
-from edge.auth import Authenticator
 from edge.calls import Calls
 from edge.hub import Follower, Hub, Start
 from edge.local import local_methods
+from edge.sessions import Sessions
 from edge.settings import Settings
+from edge.wiring import doorkeeper
 from edge.ws import Gateway
 from mesh import tokens
 from mesh.bus import EventId
 
 SECRET = "s" * 32
+
+
+class FreeOfCharge:
+    """An admission that takes no tokens."""
+
+    async def pay(self, _user_id: str, _method: str, _cost: float) -> None:
+        """Takes none."""
 
 
 class CountingHub:
@@ -69,10 +77,15 @@ async def gateway(hub: CountingHub) -> AsyncIterator[Gateway]:
         channels={},
         local=local_methods({}),
         fallbacks={},
-        admission=cast(Admission, None),
+        admission=cast(Admission, FreeOfCharge()),
     )
-    authenticator = Authenticator(secret=SECRET, keys=None)
-    gateway = Gateway(settings, authenticator=authenticator, calls=calls, hub=cast(Hub, hub))
+    gateway = Gateway(
+        settings,
+        doorkeeper=doorkeeper(settings),
+        sessions=Sessions(settings.user_sessions),
+        calls=calls,
+        hub=cast(Hub, hub),
+    )
     await gateway.start()
     yield gateway
     await gateway.drain()
