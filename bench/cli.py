@@ -179,6 +179,24 @@ def mix(context: Context, shards: int, workers: int, factor: float, generators: 
     return mix.mix(context, shards=shards, workers=workers, factor=factor, generators=generators)
 
 
+@main.command()
+@SHARDS
+@click.option("--pairs", default=128, help="Pairs of people.")
+@click.option("--times", default=4.0, help="Of what is carried that is offered.")
+@click.option("--carried", default=0.0, help="Calls a second that are carried; 0 looks for them.")
+@click.option("--generators", default=2, type=click.IntRange(1, 8), help="Processes that make the load.")
+@scenario
+def overload(
+    context: Context, shards: int, pairs: int, times: float, carried: float, generators: int
+) -> Result:
+    """Several times the calls that the stack carries: what is shed, and what still succeeds."""
+    from bench.scenarios import overload
+
+    return overload.overload(
+        context, shards=shards, pairs=pairs, times=times, carried=carried, generators=generators
+    )
+
+
 ALL = (
     ("transcode", "--calls", "5000"),
     ("hop", "--seconds", "9"),

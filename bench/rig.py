@@ -16,7 +16,7 @@ from mesh.stack import plan as table
 
 PLENTY = "1000000"
 # The generator is few people who write much: what limits one person would measure the limiter.
-ENVIRONMENT = {
+UNLIMITED = {
     "LIMIT_RATE": PLENTY,
     "LIMIT_BURST": PLENTY,
     "LIMIT_CONCURRENT": PLENTY,
@@ -25,6 +25,8 @@ ENVIRONMENT = {
     "ADDRESS_CONNECTIONS": PLENTY,
     "ADDRESS_HANDSHAKES": PLENTY,
     "ADDRESS_FAILURES": PLENTY,
+}
+ENVIRONMENT = {
     "FLOOD_MESSAGES": PLENTY,
     "FLOOD_PEERS": PLENTY,
     "DUPLICATE_RECEIVERS": PLENTY,
@@ -115,12 +117,13 @@ class Rig(Stack):
 
 
 @contextmanager
-def rig(*, shards: int, edges: int = table.EDGES) -> Iterator[Rig]:
+def rig(*, shards: int, edges: int = table.EDGES, limits: bool = False) -> Iterator[Rig]:
     """A running rig in a directory of its own, on free ports or on those of STACK_PORT_BASE.
 
     Args:
         shards: MongoDB replica sets.
         edges: edge processes.
+        limits: the edges' limits are those of every stack, not set out of the way.
     """
     with ExitStack() as leave:
         directory = leave.enter_context(
@@ -134,7 +137,7 @@ def rig(*, shards: int, edges: int = table.EDGES) -> Iterator[Rig]:
             messenger_port=int(os.environ.get("MESSENGER_PORT", base + ports.BLOCK - 2)),
             stack_shards=shards,
         )
-        os.environ.update(ENVIRONMENT)
+        os.environ.update(ENVIRONMENT | ({} if limits else UNLIMITED))
         running = Rig(settings, edges, further)
         leave.callback(running.down)
         running.up(attached=True)
