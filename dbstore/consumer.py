@@ -169,6 +169,8 @@ class EventHandler:
         edited, message = event.message_edited, event.message_edited.message
         told = [rules.message_updated(message.sender_id, message)]
         if rules.is_rejected(edited):
+            place = (message.sender_id, message.chat_id, message.message_id)
+            await self._store.record_rejected_edit(*place, edited.version)
             return told
         try:
             copy = await self._store.apply_edit(

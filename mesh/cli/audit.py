@@ -11,27 +11,29 @@ import click
 from mesh.cli.places import JSON, operate, places, progress_bar
 
 if TYPE_CHECKING:
-    from mesh.mailbox.audit import Finding
+    from mesh.mailbox.differences import Finding
 
 
 @click.command()
 @click.option("--since", type=click.DateTime(), help="Only chats that changed since then (UTC).")
 @click.option(
-    "--repair", is_flag=True, help="Fold chats again, and announce messages again that lack a copy."
+    "--repair",
+    is_flag=True,
+    help="Fold and count chats anew, and announce again what is missing at a receiver.",
 )
 @click.option(
     "--settled",
     default=600.0,
     show_default=True,
     metavar="SECONDS",
-    help="Messages younger than that may still be on their way, up the retry ladder too.",
+    help="What is younger than that may still be on its way, up the retry ladder too.",
 )
 @JSON
 def audit(since: datetime | None, repair: bool, settled: float, as_json: bool) -> None:
     """Compare both copies of every message, and every chat with the fold of its log.
 
-    Beside running services, too. Exit status 1 when something is wrong that was not repaired. A message that
-    lacks its receiver's copy may also be parked: see `message MESSAGE_ID`.
+    Beside running services, too. Exit status 1 when something is wrong that was not repaired. What is missing
+    at a receiver may also be parked: see `message MESSAGE_ID`.
     """
     start = since.replace(tzinfo=UTC) if since else None
     chats, messages, findings = operate(_audit(start, timedelta(seconds=settled), repair=repair))

@@ -1,73 +1,24 @@
 """Holds mailboxes to their promises: both copies of each message, and each chat against the fold of its log.
 
-What differs is told by `differences`, which is pure. To repair is to start the ordinary way again, which is
-idempotent: fold once more, or mark the outbox once more.
+What is wrong is told by `differences`. To repair is to start the ordinary way again, which is idempotent:
+fold or count once more, or mark the outbox once more.
 """
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from enum import StrEnum
 from functools import partial
 
 from mesh.mailbox import documents
+from mesh.mailbox.counting import count_anew
+from mesh.mailbox.differences import Fault, Finding, Side, differences
 from mesh.mailbox.documents import Document
 from mesh.mailbox.driver import Shard
-from mesh.mailbox.fold import Head, LogEntry, fold
-from mesh.mailbox.model import StoredChat, StoredMessage
+from mesh.mailbox.model import OutboxKind, StoredChat, StoredMessage
 from mesh.mailbox.sharded import Sharded
 
 LONGEST_S = 600.0
 """Seconds that one command over a whole shard may take."""
-
-
-class Fault(StrEnum):
-    """What can be wrong. The first two are repaired."""
-
-    NO_COPY = "the receiver has no copy"
-    FOLD = "the chat is not the fold of its log"
-    HOLE = "seq has a hole or repeats"
-    HEAD = "a message tells a wrong count or greatest id"
-    NO_ORIGINAL = "the sender has no such message"
-    CONTENT = "the two copies differ"
-
-
-REPAIRABLE = frozenset({Fault.NO_COPY, Fault.FOLD})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing that is wrong.
-
-    Attributes:
-        fault: what.
-        owner: in whose mailbox.
-        chat_id: in which chat.
-        message_id: which message; empty where it is about the chat.
-        detail: expected and found.
-        repaired: it was started on its ordinary way again.
-    """
-
-    fault: Fault
-    owner: str
-    chat_id: str
-    message_id: str = ""
-    detail: str = ""
-    repaired: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Side:
-    """One side of a chat: its log in the order of seq, and its fold; None where there is none.
-
-    Attributes:
-        marked: ids of own messages whose event has not been confirmed yet.
-    """
-
-    owner: str
-    log: tuple[LogEntry, ...]
-    chat: StoredChat | None
-    marked: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,82 +27,6 @@ class Audited:
 
     messages: int
     findings: tuple[Finding, ...]
-
-
-def differences(one: Side, other: Side, chat_id: str, settled: datetime) -> Iterator[Finding]:
-    """Everything that is wrong with a chat's two sides.
-
-    Args:
-        one: a side.
-        other: the other one.
-        chat_id: the chat.
-        settled: messages that were stored later may still be on their way.
-    """
-    for side, peer in ((one, other), (other, one)):
-        yield from _of_log(side, chat_id)
-        yield from _of_fold(side, chat_id)
-        yield from _of_copies(side, peer, chat_id, settled)
-
-
-def _of_log(side: Side, chat_id: str) -> Iterator[Finding]:
-    head = Head()
-    for place, entry in enumerate(side.log, start=1):
-        message = entry.message
-        found = partial(Finding, owner=side.owner, chat_id=chat_id, message_id=message.message_id)
-        if message.seq != place:
-            yield found(fault=Fault.HOLE, detail=f"seq {message.seq} where {place} belongs")
-            return  # everything behind it is shifted
-        is_incoming = message.sender_id != side.owner
-        head = Head(seq=place, incoming=head.incoming + is_incoming, top=max(head.top, message.message_id))
-        if entry.head != head:
-            yield found(fault=Fault.HEAD, detail=f"{entry.head} where it is {head}")
-
-
-def _of_fold(side: Side, chat_id: str) -> Iterator[Finding]:
-    chat = side.chat
-    if not side.log:
-        return
-    expected: StoredChat | None = None
-    for entry in side.log:
-        expected = fold(expected, entry, at=entry.message.stored_at)
-    if (told := _told(chat)) != (wanted := _told(expected)):
-        yield Finding(
-            fault=Fault.FOLD, owner=side.owner, chat_id=chat_id, detail=f"{told} where the log says {wanted}"
-        )
-
-
-def _told(chat: StoredChat | None) -> str:
-    """What a chat's document must tell as its log does; the list's place may well be later (an opening)."""
-    if chat is None:
-        return "no chat"
-    last = f"{chat.last.message_id} v{chat.last.version}" if chat.last else "none"
-    return f"seq {chat.seq}, incoming {chat.incoming}, top {chat.top}, last {last}"
-
-
-def _of_copies(side: Side, peer: Side, chat_id: str, settled: datetime) -> Iterator[Finding]:
-    copies = {entry.message.message_id: entry.message for entry in peer.log}
-    for message in (entry.message for entry in side.log):
-        copy = copies.get(message.message_id)
-        found = partial(Finding, chat_id=chat_id, message_id=message.message_id)
-        if message.sender_id != side.owner:
-            if copy is None:
-                yield found(fault=Fault.NO_ORIGINAL, owner=side.owner)
-            continue
-        if copy is None:
-            waits = message.message_id in side.marked or message.stored_at > settled
-            if not message.rejected and not message.deleted and not waits:
-                yield found(fault=Fault.NO_COPY, owner=peer.owner)
-        elif detail := _differ(message, copy):
-            yield found(fault=Fault.CONTENT, owner=peer.owner, detail=detail)
-
-
-def _differ(sent: StoredMessage, copy: StoredMessage) -> str:
-    """What differs between two copies; an edit or a deletion may be on its way, or be one side's own."""
-    names = ["sender_id", "created_at"]
-    if (sent.version, sent.deleted) == (copy.version, copy.deleted):
-        names.append("text")
-    different = [name for name in names if getattr(sent, name) != getattr(copy, name)]
-    return f"differ in {', '.join(different)}" if different else ""
 
 
 class Auditor(Sharded):
@@ -172,7 +47,7 @@ class Auditor(Sharded):
 
         Args:
             since: only chats that changed since then; None for all.
-            settled: messages that were stored later may still be on their way.
+            settled: what was stored or changed later may still be on its way.
             repair: start what can be repaired on its ordinary way again.
         """
         for shard in self._shards:
@@ -209,26 +84,52 @@ class Auditor(Sharded):
             owner=owner,
             log=tuple(map(documents.read_entry, log)),
             chat=documents.read_chat(chat) if chat else None,
-            marked=frozenset(one["message_id"] for one in log if "outbox" in one),
+            marked=frozenset(one["message_id"] for one in log if not MARKS.isdisjoint(one)),
         )
 
     async def _repair(self, finding: Finding, sides: dict[str, Side]) -> Finding:
+        owner = finding.owner
         match finding.fault:
             case Fault.FOLD:
-                shard = self._appenders[self.shard_of(finding.owner)]
-                await shard.fold(sides[finding.owner].log)
-            case Fault.NO_COPY:
-                (sender,) = sides.keys() - {finding.owner}
-                await self._announce_again(sender, finding.chat_id, finding.message_id)
+                await self._appenders[self.shard_of(owner)].fold(sides[owner].log)
+                await self._tell(owner, finding.chat_id)
+            case Fault.UNREAD:
+                await count_anew(self._of(owner), owner, finding.chat_id)
+                await self._tell(owner, finding.chat_id)
+            case Fault.NO_COPY | Fault.NO_CHANGE:
+                (sender,) = sides.keys() - {owner}
+                (message,) = (
+                    entry.message
+                    for entry in sides[sender].log
+                    if entry.message.message_id == finding.message_id
+                )
+                await self._announce_again(message, changed=finding.fault is Fault.NO_CHANGE)
             case _:
                 return finding
         return replace(finding, repaired=True)
 
-    async def _announce_again(self, owner: str, chat_id: str, message_id: str) -> None:
-        shard = self._of(owner)
-        query = {"owner": owner, "chat_id": chat_id, "message_id": message_id}
-        marked = {"$set": {"outbox": {"at": self._now()}}}
-        await shard.run(partial(shard.messages.update_one, query, marked))
+    async def _tell(self, owner: str, chat_id: str) -> None:
+        """Has the owner's devices told how the chat stands, by way of the outbox."""
+        shard, now = self._of(owner), self._now()
+        query = {"_id": documents.chat_key(owner, chat_id), "activity": {"$exists": True}}
+        update = {"$set": {documents.MARKS[OutboxKind.OPENED]: {"at": now}}, "$max": {"touched_at": now}}
+        await shard.run(partial(shard.chats.update_one, query, update))
+
+    async def _announce_again(self, message: StoredMessage, *, changed: bool) -> None:
+        """Marks the outbox, as the sending or the change did, unless the message has changed meanwhile."""
+        shard = self._of(message.owner)
+        query: Document = {
+            "_id": documents.message_key(message.owner, message.chat_id, message.seq),
+            "version": message.version or None,  # None finds the absent
+        }
+        mark: Document = {"outbox": {"at": self._now()}}
+        if changed:
+            now = replace(message, changed_at=self._now())
+            mark = documents.removal_mark(now) if message.deleted else documents.edit_mark(now)
+        await shard.run(partial(shard.messages.update_one, query, {"$set": mark}))
+
+
+MARKS = {"outbox", *documents.CHANGE_MARKS}
 
 
 def _changed(since: datetime | None) -> Document:

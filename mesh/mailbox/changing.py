@@ -128,6 +128,14 @@ class MongoChanger(Sharded):
         if not done.matched_count:
             raise _no_such_message()
 
+    async def record_rejected_edit(self, owner: str, chat_id: str, message_id: str, version: int) -> None:
+        """See `store.MailboxChanger`."""
+        shard, query = self._of(owner), _identity(owner, chat_id, message_id)
+        update = {"$max": {"edit_rejected": version}}
+        done = await shard.run(lambda: shard.messages.update_one(query, update))
+        if not done.matched_count:
+            raise _no_such_message()
+
     async def _entry(self, owner: str, chat_id: str, message_id: str) -> LogEntry:
         shard, query = self._of(owner), _identity(owner, chat_id, message_id)
         found = await shard.run(lambda: shard.messages.find_one(query))

@@ -58,17 +58,47 @@ async def recount_gone(shard: Shard, chat: StoredChat) -> None:
         gone = await count_gone(shard, chat, chat.read_up_to, chat.read_seq)
         if gone == chat.gone:
             return
-        guard: Document = {
-            "_id": key,
-            "deletions": chat.deletions,
-            "read_up_to": chat.read_up_to or None,  # None finds the absent
-            "read_incoming": chat.read_incoming or None,
-        }
-        counted = {"$set": {"gone": gone}, **documents.NEXT_VERSION}
-        done = await shard.run(partial(shard.chats.update_one, guard, counted))
-        if done.matched_count:
+        if await _write(shard, chat, {"gone": gone}):
             return
         if not (found := await shard.run(lambda: shard.chats.find_one({"_id": key}))):
             return
         chat = documents.read_chat(found)
     raise Unavailable("Too many change this chat at once; try again.")
+
+
+async def count_anew(shard: Shard, owner: str, chat_id: str) -> None:
+    """Writes all that a chat counts anew from its log, where no deletion and no mark comes meanwhile."""
+    key = documents.chat_key(owner, chat_id)
+    for _ in range(ATTEMPTS):
+        if not (found := await shard.run(lambda: shard.chats.find_one({"_id": key}))):
+            return
+        chat = documents.read_chat(found)
+        read = await _count_read(shard, chat)
+        gone = await count_gone(shard, chat, chat.read_up_to, chat.read_seq)
+        if await _write(shard, chat, {"read_incoming": read, "gone": gone}):
+            return
+    raise Unavailable("Too many change this chat at once; try again.")
+
+
+async def _count_read(shard: Shard, chat: StoredChat) -> int:
+    query = {
+        "owner": chat.owner,
+        "chat_id": chat.chat_id,
+        "message_id": {"$lte": chat.read_up_to},
+        "seq": {"$lte": chat.read_seq},
+        "sender_id": chat.peer_id,
+    }
+    return await shard.run(lambda: shard.messages.count_documents(query))
+
+
+async def _write(shard: Shard, chat: StoredChat, counted: Document) -> bool:
+    """Writes counts unless what they rest on has changed; whether it did."""
+    guard: Document = {
+        "_id": documents.chat_key(chat.owner, chat.chat_id),
+        "deletions": chat.deletions or None,  # None finds the absent
+        "read_up_to": chat.read_up_to or None,
+        "read_incoming": chat.read_incoming or None,
+    }
+    update = {"$set": counted, **documents.NEXT_VERSION}
+    done = await shard.run(partial(shard.chats.update_one, guard, update))
+    return bool(done.matched_count)

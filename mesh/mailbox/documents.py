@@ -31,7 +31,7 @@ BLOCKS = "blocks"
 # Present only where they say something.
 _OPTIONAL = (
     "item_id", "client_msg_id", "version", "edited_at", "deleted", "deleted_for_all", "original_text",
-    "rejected", "unchecked", "changed_at",
+    "rejected", "edit_rejected", "unchecked", "changed_at",
 )  # fmt: skip
 _OPTIONAL_OF_CHAT = (
     "version", "activity", "changed_at", "read_up_to", "read_incoming", "read_seq", "deletions", "gone",
@@ -40,7 +40,7 @@ _OPTIONAL_OF_CHAT = (
 # What `chats.last` leaves out, since the chat says it already.
 _OF_CHAT = ("owner", "chat_id", "peer_id", "item_id")
 # And what it leaves out besides: its version is a field of its own, what antispam says is not folded.
-_NOT_OPTIONAL_IN_LAST = (*_OF_CHAT, "version", "rejected", "unchecked")
+_NOT_OPTIONAL_IN_LAST = (*_OF_CHAT, "version", "rejected", "edit_rejected", "unchecked")
 
 
 def chat_key(owner: str, chat_id: str) -> str:

@@ -106,6 +106,11 @@ class MemoryChanger(MemoryState):
         message = self._message(owner, chat_id, message_id)
         self._put(replace(message, rejected=message.rejected or reason))
 
+    async def record_rejected_edit(self, owner: str, chat_id: str, message_id: str, version: int) -> None:
+        """See `store.MailboxChanger`."""
+        message = self._message(owner, chat_id, message_id)
+        self._put(replace(message, edit_rejected=max(message.edit_rejected, version)))
+
     def _message(self, owner: str, chat_id: str, message_id: str) -> StoredMessage:
         self._reach(owner)
         for message in self._messages(owner, chat_id):

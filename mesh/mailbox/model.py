@@ -44,6 +44,7 @@ class StoredMessage:
         deleted_for_all: its sender took it away from both copies; known on the sender's copy only.
         changed_at: when it was edited or deleted here last, or was told of long after it was stored.
         rejected: why antispam keeps it from its receiver; "" where it does not.
+        edit_rejected: the latest version whose text antispam keeps from its receiver; 0 for none.
         unchecked: its text came to its receiver without a verdict of antispam's, which is to follow.
     """
 
@@ -64,6 +65,7 @@ class StoredMessage:
     deleted_for_all: bool = False
     original_text: str = ""
     rejected: str = ""
+    edit_rejected: int = 0
     unchecked: bool = False
     changed_at: datetime | None = None
 

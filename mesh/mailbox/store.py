@@ -207,6 +207,13 @@ class MailboxChanger(Protocol):
         """
         ...
 
+    async def record_rejected_edit(self, owner: str, chat_id: str, message_id: str, version: int) -> None:
+        """Notes on the sender's copy that the peer never got the text of this version; the latest stays.
+
+        NotFound for no message of this copy.
+        """
+        ...
+
 
 class Blocks(Protocol):
     """Who takes no messages from whom. A block that was answered holds for every call that comes later."""

@@ -296,6 +296,18 @@ async def test_what_was_rejected_is_told_to_nobody_else(store: MailboxStore) -> 
         await store.record_rejection(ann, chat_id, NOBODY, "links")
 
 
+async def test_a_rejected_edit_is_noted(store: MailboxStore) -> None:
+    """The sender's copy tells the latest version that the peer was kept from, and shows its own text."""
+    ann, _, chat_id = await opened(store)
+    (sent,) = await send(store, ann, chat_id, "hello")
+    edited = (await store.edit(ann, chat_id, sent.message_id, "buy!")).message
+    for version in (1, 3, 2):
+        await store.record_rejected_edit(ann, chat_id, sent.message_id, version)
+    assert await whole_log(store, ann, chat_id) == [replace(edited, edit_rejected=3)]
+    with pytest.raises(NotFound):
+        await store.record_rejected_edit(ann, chat_id, NOBODY, 1)
+
+
 async def test_what_passed_unchecked_is_settled_once(store: MailboxStore) -> None:
     """A late verdict takes the flag, or the message with what was unread; what had its verdict stays."""
     ann, bob, chat_id = await opened(store)

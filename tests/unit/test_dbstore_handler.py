@@ -393,6 +393,24 @@ async def test_of_two_verdicts_at_once_the_rejection_holds(
     assert ("bob", "message_deleted") in world.bus.told
 
 
+async def test_a_rejected_edit_is_noted(world: World) -> None:
+    """An edit that antispam keeps from the receiver is shown to its sender alone, and an audit knows why."""
+    event = await world.message("hello")
+    event.message_accepted.verdict.decision = antispam_pb2.DECISION_PASS
+    await world.handle(event)
+    message = event.message_accepted.message
+    changed = await world.store.edit("ann", message.chat_id, message.message_id, "buy now")
+    assert changed.entry
+    edit = event_of(changed.entry)
+    edit.message_edited.verdict.decision = antispam_pb2.DECISION_REJECT
+    world.bus.told.clear()
+    assert await world.handle(edit) == [DONE]
+    mine, theirs = await copies(world, event)
+    assert (mine.text, mine.edit_rejected, mine.version) == ("buy now", 1, 1)
+    assert theirs.text == "hello"
+    assert {user_id for user_id, _ in world.bus.told} == {"ann"}
+
+
 async def test_unchecked_edit_is_checked_late(world: World) -> None:
     """Spam that came in by an edit, past antispam, is taken back as well."""
     event = await world.message("hello")
