@@ -276,6 +276,16 @@ class Bus:
             if isinstance(outcome, BaseException):
                 raise outcome
 
+    async def listeners(self, user_id: str) -> int:
+        """How many processes hear what is pushed to a user now.
+
+        Raises:
+            Unavailable: the user's node is away.
+        """
+        with translated():
+            [(_, count)] = await self._nodes[self.node_of(user_id)].pubsub_numsub(channel_of(user_id))
+        return int(count)
+
     async def tip(self, user_id: str) -> EventId:
         """The cursor behind everything published to a user so far.
 

@@ -1,7 +1,7 @@
 """The commands `parked …`: what the retry ladder gave up on, and what becomes of it."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -58,15 +58,42 @@ def list_(as_json: bool) -> None:
 
 @parked.command()
 @click.argument("key")
-def show(key: str) -> None:
-    """Print all that is known of the parked body KEY, as JSON."""
+@JSON
+def show(key: str, as_json: bool) -> None:
+    """Print what is known of the parked body KEY, event by event; with --json all of it."""
     from google.protobuf.json_format import MessageToDict
 
     for one in _chosen(operate(_look()), (key,), everything=False):
         events = [MessageToDict(event, preserving_proto_field_name=True) for event in one.events]
-        traceparent = one.delivery.traceparent
-        whole = _summary(one) | {"traceparent": traceparent, "body": one.body.hex(), "contents": events}
-        click.echo(json.dumps(whole, indent=2, ensure_ascii=False))
+        if as_json:
+            more = {"traceparent": one.delivery.traceparent, "body": one.body.hex(), "contents": events}
+            click.echo(json.dumps(_summary(one) | more, indent=2, ensure_ascii=False))
+        else:
+            _print(one, events)
+
+
+def _print(one: "ParkedBody", events: Sequence[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console, summary = Console(), _summary(one)
+    console.print(
+        f"{one.key}: {len(one.body)} bytes, attempts {summary['attempts']}, cause: {summary['cause']}"
+    )
+    for number, event in enumerate(events, start=1):
+        table = Table(f"event {number}", "", box=None, title_justify="left")
+        for name, value in _flat(event):
+            table.add_row(name, value)
+        console.print(table)
+
+
+def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """The leaves of a JSON object, each with the path to it."""
+    if not isinstance(value, dict):
+        yield prefix, str(value)
+        return
+    for name, inner in value.items():
+        yield from _flat(inner, f"{prefix}.{name}" if prefix else name)
 
 
 @parked.command()
@@ -154,6 +181,8 @@ def message_id_of(event: "Event") -> str:
             return event.message_edited.message.message_id
         case "message_removed":
             return event.message_removed.message_id
+        case "message_judged":
+            return event.message_judged.message_id
         case _:
             return ""
 

@@ -2,17 +2,19 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
 
+from mesh.amqp.topology import RETRY
 from mesh.cli.parked import message_id_of
 from mesh.cli.places import JSON, Places, operate, places
 
 if TYPE_CHECKING:
     from mesh.amqp.parking import ParkedBody
+    from mesh.bus import Bus
     from mesh.mailbox.inspection import Copy
 
 
@@ -21,7 +23,7 @@ class Stamp:
     """One stage of a message's way.
 
     Attributes:
-        stage: accepted, stored, queued, verdict, delivered, published, acknowledged or read.
+        stage: accepted, stored, queued, verdict, delivered, published, pushed, acknowledged or read.
         done: True, False, or None where nothing tells.
         at: when, as far as anything tells.
         place: where.
@@ -36,19 +38,34 @@ class Stamp:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """What the hot cache holds of a message in one user's stream.
+
+    Attributes:
+        told: when the user was told of it, and under which event id; None where it does not say.
+        receipts: when the user was told that the peer has received and read it, by the names of the stages.
+        listeners: edges that hear the user now.
+    """
+
+    told: tuple[datetime, str] | None = None
+    receipts: Mapping[str, datetime] = field(default_factory=dict)
+    listeners: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Traces:
     """What the servers hold of one message.
 
     Attributes:
         copies: in the mailboxes, the sender's first.
-        published: when each user's stream was told, and under which event id.
+        streams: what the hot cache holds of it, by user; without those whose node did not answer.
         parked: bodies of the parking queue that carry it.
         queues: bodies in each queue.
         troubles: servers that did not answer.
     """
 
     copies: "Sequence[Copy]"
-    published: Mapping[str, tuple[datetime, str]]
+    streams: Mapping[str, Stream]
     parked: "Sequence[ParkedBody]"
     queues: Mapping[str, int]
     troubles: Sequence[str]
@@ -93,8 +110,12 @@ def passport(traces: Traces) -> list[Stamp]:
         _queued(sent, got),
         _verdict(sent, got),
         _delivered(got),
-        *(_published(traces, user) for user in (receiver, known.sender_id)),
-        *_pointers(got),
+        *(
+            stamp(traces.streams.get(user), user)
+            for stamp in (_published, _pushed)
+            for user in (receiver, known.sender_id)
+        ),
+        *_pointers(got, traces.streams.get(known.sender_id, Stream())),
     ]
 
 
@@ -137,31 +158,53 @@ def _delivered(got: "Copy | None") -> Stamp:
     return _in_mailbox("delivered", got) if got else Stamp(stage="delivered", done=False)
 
 
-def _published(traces: Traces, user: str) -> Stamp:
-    found = traces.published.get(user)
-    if found is None:
-        detail = "not in the hot cache (no longer, or not yet)"
+def _published(stream: Stream | None, user: str) -> Stamp:
+    if stream is None or stream.told is None:
+        detail = "not in the hot cache (no longer, or not yet)" if stream else ""
         return Stamp(stage="published", done=None, place=f"stream of {user}", detail=detail)
-    at, event_id = found
-    detail = f"event {event_id}, pushed to the devices that were there"
-    return Stamp(stage="published", done=True, at=at, place=f"stream of {user}", detail=detail)
+    at, event_id = stream.told
+    return Stamp(stage="published", done=True, at=at, place=f"stream of {user}", detail=f"event {event_id}")
 
 
-def _pointers(got: "Copy | None") -> list[Stamp]:
+def _pushed(stream: Stream | None, user: str) -> Stamp:
+    """A push goes out with the publishing, to whoever hears the user then; others catch up by the stream."""
+    place = f"channel of {user}"
+    if stream is None:
+        return Stamp(stage="pushed", done=None, place=place)
+    now = f"heard by {stream.listeners} edges now" if stream.listeners else "no device is there now"
+    return Stamp(
+        stage="pushed",
+        done=True if stream.told else None,
+        at=stream.told[0] if stream.told else None,
+        place=place,
+        detail=now,
+    )
+
+
+def _pointers(got: "Copy | None", of_sender: Stream) -> list[Stamp]:
+    """How far the receiver has got; when, as far as the sender's stream still tells of the receipt."""
     chat = got.chat if got else None
     stamps = []
     for stage, pointer in (("acknowledged", "delivered_up_to"), ("read", "read_up_to")):
         up_to = getattr(chat, pointer) if chat else ""
-        done = bool(got) and up_to >= got.message.message_id if got else False
-        place = f"shard {got.shard}, {got.message.owner}" if got and done else ""
-        stamps.append(Stamp(stage=stage, done=done, place=place, detail=f"up to {up_to}" if up_to else ""))
+        done = got is not None and up_to >= got.message.message_id
+        stamps.append(
+            Stamp(
+                stage=stage,
+                done=done,
+                at=of_sender.receipts.get(stage) if done else None,
+                place=f"shard {got.shard}, {got.message.owner}" if got and done else "",
+                detail=f"up to {up_to}" if up_to else "",
+            )
+        )
     return stamps
 
 
 def stuck_at(traces: Traces) -> str:
     """Where the message waits on its way to its receiver, and the cure; empty where it has arrived. Pure."""
-    if any(one.message.owner != one.message.sender_id for one in traces.copies):
-        return ""
+    got = next((one.message for one in traces.copies if one.message.owner != one.message.sender_id), None)
+    if got is not None:
+        return _not_told(traces, got.owner)
     (sent, *_) = traces.copies
     if sent.message.rejected:
         return ""
@@ -178,14 +221,24 @@ def stuck_at(traces: Traces) -> str:
     )
 
 
+def _not_told(traces: Traces, user: str) -> str:
+    """Whether a message that is in the mailbox may still wait for its user's stream to be told."""
+    stream = traces.streams.get(user)
+    waiting = [name for name, count in traces.queues.items() if count and f"{RETRY}." in name]
+    if stream is None or stream.told or not waiting:
+        return ""
+    return (
+        f"delivered, and {user}'s devices may not have been told: {', '.join(waiting)} is not empty."
+        " Is Redis running?"
+    )
+
+
 async def _trace(message_id: str, user: str) -> Traces:
     settings = places()
     copies = await _copies(settings, message_id, user)
-    published, troubles = await _streams(settings, message_id, copies)
+    streams, troubles = await _streams(settings, message_id, copies)
     parked, queues, more = await _queues(settings, message_id)
-    return Traces(
-        copies=copies, published=published, parked=parked, queues=queues, troubles=[*troubles, *more]
-    )
+    return Traces(copies=copies, streams=streams, parked=parked, queues=queues, troubles=[*troubles, *more])
 
 
 async def _copies(settings: Places, message_id: str, user: str) -> "Sequence[Copy]":
@@ -197,12 +250,11 @@ async def _copies(settings: Places, message_id: str, user: str) -> "Sequence[Cop
 
 async def _streams(
     settings: Places, message_id: str, copies: "Sequence[Copy]"
-) -> tuple[dict[str, tuple[datetime, str]], list[str]]:
-    from mesh.bus import Bus, EventId
+) -> tuple[dict[str, Stream], list[str]]:
+    from mesh.bus import Bus
     from mesh.errors import MessengerError
-    from messenger.events.v1.notifications_pb2 import Notification
 
-    found, troubles = dict[str, tuple[datetime, str]](), []
+    found, troubles = dict[str, Stream](), []
     users = {user for copy in copies for user in (copy.message.owner, copy.message.peer_id)}
     bus = Bus(
         settings.redis_urls, retention=settings.bus_retention_seconds, length=settings.bus_stream_length
@@ -210,16 +262,27 @@ async def _streams(
     async with bus:
         for user in sorted(users):
             try:
-                page = await bus.read_after(user, EventId(0, 0, 0))
+                found[user] = await _stream(bus, user, copies[0].message.chat_id, message_id)
             except MessengerError as error:
                 troubles.append(f"Redis: {error.detail}")
-                continue
-            for entry in page.entries:
-                told = Notification.FromString(entry.payload)
-                if told.message_new.message.message_id == message_id:
-                    at = datetime.fromtimestamp(entry.event_id.ms / 1000, UTC)
-                    found.setdefault(user, (at, str(entry.event_id)))
     return found, troubles
+
+
+async def _stream(bus: "Bus", user: str, chat_id: str, message_id: str) -> Stream:
+    from mesh.bus import EventId
+    from messenger.events.v1.notifications_pb2 import Notification
+
+    told: tuple[datetime, str] | None = None
+    receipts: dict[str, datetime] = {}
+    for entry in (await bus.read_after(user, EventId(0, 0, 0))).entries:
+        note = Notification.FromString(entry.payload)
+        at = datetime.fromtimestamp(entry.event_id.ms / 1000, UTC)
+        if note.message_new.message.message_id == message_id:
+            told = told or (at, str(entry.event_id))
+        for stage, receipt in (("acknowledged", note.receipt_delivered), ("read", note.receipt_read)):
+            if receipt.chat_id == chat_id and receipt.up_to >= message_id:
+                receipts.setdefault(stage, at)
+    return Stream(told=told, receipts=receipts, listeners=await bus.listeners(user))
 
 
 async def _queues(settings: Places, message_id: str) -> "tuple[list[ParkedBody], dict[str, int], list[str]]":

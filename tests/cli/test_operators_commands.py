@@ -12,17 +12,17 @@ import pymongo
 import pytest
 from click.testing import CliRunner, Result
 
-from mesh.amqp import CHECKED, PARKED, Publisher, Topology
+from mesh.amqp import CHECKED, PARKED, RETRY, Publisher, Topology
 from mesh.amqp.delivery import encode
 from mesh.amqp.parking import lengths
 from mesh.bus import Bus
 from mesh.cli import main
 from mesh.cli.places import places
-from mesh.mailbox.model import Appended, IncomingMessage, NewMessage, StoredMessage
+from mesh.mailbox.model import Appended, IncomingMessage, NewMessage, StoredChat, StoredMessage
 from mesh.mailbox.mongo import MongoMailbox
 from mesh.stack import Stack
 from messenger.common.v1.types_pb2 import Message
-from messenger.events.v1.notifications_pb2 import MessageNew, Notification
+from messenger.events.v1.notifications_pb2 import MessageNew, Notification, ReceiptRead
 from messenger.events.v1.queue_pb2 import Event, MessageAccepted
 
 ANN, BOB = "ann", "bob"
@@ -172,8 +172,9 @@ def test_looking_changes_nothing(place: Place) -> None:
         first, odd, last = place.json("parked", "list")
         assert (first["message_ids"], first["attempts"], first["cause"]) == (["m1"], 10, "odd")
         assert (odd["events"], last["message_ids"]) == (0, ["m2"])
-    shown = json.loads(place.mesh("parked", "show", first["key"]).stdout)
+    shown = place.json("parked", "show", first["key"])
     assert shown["contents"][0]["message_accepted"]["receiver_id"] == BOB
+    assert BOB in place.mesh("parked", "show", first["key"]).stdout
     assert "m1" not in place.mesh("parked", "show", odd["key"]).stdout
     assert place.waiting() == {PARKED: 3}
 
@@ -241,12 +242,18 @@ def test_passport_follows_a_message(place: Place) -> None:
     place.with_store(lambda store: deliver(store, message))
     told = Notification(message_new=MessageNew(message=Message(message_id=message.message_id)))
     asyncio.run(publish(place.redis_urls, BOB, told))
+    receipt = ReceiptRead(chat_id=message.chat_id, user_id=BOB, up_to=message.message_id)
+    asyncio.run(publish(place.redis_urls, ANN, Notification(receipt_read=receipt)))
     place.with_store(lambda store: store.mark_read(BOB, message.chat_id, message.message_id))
     for hint in ((), ("--user", BOB)):  # through all shards, and by the index
         passport = place.json("message", message.message_id, *hint)
         assert passport["stuck"] == ""
-        assert {"delivered", "verdict", "published", "read"} <= done(passport)
+        assert {"delivered", "verdict", "published", "pushed", "read"} <= done(passport)
         assert "acknowledged" not in done(passport)
+        assert next(stamp for stamp in passport["stamps"] if stamp["stage"] == "read")["at"]
+        pushed = next(stamp for stamp in passport["stamps"] if stamp["stage"] == "pushed")
+        assert pushed["at"]
+        assert pushed["detail"] == "no device is there now"
     assert place.mesh("message", message.message_id).exit_code == 0
 
 
@@ -259,6 +266,21 @@ async def publish(urls: list[str], user: str, told: Notification) -> None:
 def done(passport: Any) -> set[str]:
     """Stages that were reached."""
     return {stamp["stage"] for stamp in passport["stamps"] if stamp["done"] and stamp["stage"] != "queued"}
+
+
+def test_passport_of_what_was_not_told(place: Place) -> None:
+    """A message that is in the mailbox and perhaps waits for its receiver's stream is not called arrived."""
+    (message,) = place.with_store(lambda store: sent(store, "hello"))
+    place.with_store(lambda store: deliver(store, message))
+    assert place.json("message", message.message_id)["stuck"] == ""
+
+    async def climb() -> None:
+        async with Publisher(place.amqp_url, place.topology) as publisher:
+            await publisher.ready()
+            await publisher.publish_body(RETRY, "60s", body_of(message.message_id))
+
+    asyncio.run(climb())
+    assert "retry.60s is not empty" in place.json("message", message.message_id)["stuck"]
 
 
 def test_rejected_messages_are_not_stuck(place: Place) -> None:
@@ -310,6 +332,57 @@ def test_audit_sends_a_lost_message_again(place: Place) -> None:
         return [entry.message.message_id for entry in entries if entry.message]
 
     assert place.with_store(due) == [last.message_id]
+
+
+def test_audit_sends_a_lost_change_again(place: Place) -> None:
+    """An edit and a deletion that the receiver lacks are found, and --repair has them sent again."""
+    first, second, _ = place.with_store(conversation)
+
+    async def change(store: MongoMailbox) -> None:
+        await store.edit(ANN, first.chat_id, first.message_id, "eins")
+        await store.delete(ANN, second.chat_id, second.message_id, for_all=True)
+        await deliver(store)  # confirmed, and lost
+
+    place.with_store(change)
+    assert faults(place) == [("the receiver's copy lacks a change", BOB, False)] * 2
+    assert faults(place, "--repair") == [("the receiver's copy lacks a change", BOB, True)] * 2
+
+    async def due(store: MongoMailbox) -> set[tuple[str, str, bool]]:
+        entries = [one for shard in range(2) for one in await store.due(shard, SOON, 9)]
+        return {
+            (one.message.message_id, one.message.text, one.for_all)
+            for one in entries
+            if one.message is not None
+        }
+
+    assert place.with_store(due) == {(first.message_id, "eins", False), (second.message_id, "", True)}
+    assert faults(place) == []  # they are on their way
+
+
+def test_audit_counts_a_chat_anew(place: Place) -> None:
+    """An unread count that is not what the log says is found and mended, and the owner's devices are told."""
+    messages = place.with_store(conversation)
+
+    async def read(store: MongoMailbox) -> None:
+        await store.mark_read(BOB, messages[0].chat_id, messages[1].message_id)
+        await deliver(store)
+
+    place.with_store(read)
+    drifted = {"$set": {"read_incoming": 1, "gone": 1}}
+    place.raw(BOB, "chats", lambda chats: chats.update_one({"owner": BOB}, drifted))
+    assert faults(place) == [("the chat counts wrongly what is unread", BOB, False)]
+    assert faults(place, "--repair") == [("the chat counts wrongly what is unread", BOB, True)]
+    assert faults(place) == []
+
+    async def unread(store: MongoMailbox) -> int:
+        [chat] = await store.get_chats([(BOB, messages[0].chat_id)])
+        assert isinstance(chat, StoredChat)
+        return chat.unread
+
+    assert place.with_store(unread) == 1
+    assert {row["kind"]: row["count"] for row in place.json("outbox", "status") if row["count"]} == {
+        "opened": 1
+    }
 
 
 def test_audit_folds_a_chat_again(place: Place) -> None:
