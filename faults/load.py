@@ -18,6 +18,9 @@ WORDS = ("red", "bike", "still", "for", "sale", "price", "today", "pick", "up", 
 MOST_LATELY = 30
 """What is edited and deleted is one of so many: a change that is close behind its message may overtake it."""
 
+LONG_AWAY = 0.2
+"""How often a device that goes away stays so for longer than its events are kept, while others go on."""
+
 SPAM_EDITS = 0.15
 """How often an edit makes spam of a message."""
 
@@ -44,6 +47,7 @@ class Person:
         self._acked: list[dict[str, Any]] = []
         self._awaited: dict[str, asyncio.Event] = {}
         self._sendings: set[asyncio.Task[None]] = set()
+        self._coming_back: set[asyncio.Task[None]] = set()
 
     def heard(self, method: str, params: dict[str, Any]) -> None:
         """Notes which messages there are; told by the first device."""
@@ -184,11 +188,19 @@ class Person:
         await device.call("messages.history", chat_id=chat_id, limit=100)
 
     async def _go_and_come(self) -> None:
-        """The last device goes away for a while, and is brought up to date when it comes back."""
+        """The last device goes away, now and then for long, and is brought up to date when it comes back."""
         device = self.devices[-1]
         if len(self.devices) > 1 and not device.away:
             await device.leave()
-            await asyncio.sleep(self._chance.uniform(0.5, 4))
+            if self._chance.random() < LONG_AWAY:
+                self._coming_back.add(asyncio.create_task(self._come_back(device)))
+            else:
+                await asyncio.sleep(self._chance.uniform(0.5, 4))
+                await device.start()
+
+    async def _come_back(self, device: Device) -> None:
+        await asyncio.sleep(self._chance.uniform(20, 40))
+        if device.away:
             await device.start()
 
     # ── the end ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -271,6 +283,11 @@ def _unheard(_method: str, _params: dict[str, Any]) -> None:
 async def introduce(everyone: list[Person]) -> None:
     """Lets each person meet the next three: a ring of chats, with one-way and two-way talk."""
     await asyncio.gather(*(device.start() for person in everyone for device in person.devices))
-    for index, person in enumerate(everyone):
-        peers = {everyone[(index + step) % len(everyone)] for step in (-3, -2, -1, 1, 2, 3)} - {person}
-        await asyncio.gather(*map(person.meet, peers))
+    await asyncio.gather(
+        *(
+            person.meet(peer)
+            for index, person in enumerate(everyone)
+            for peer in {everyone[(index + step) % len(everyone)] for step in (-3, -2, -1, 1, 2, 3)}
+            - {person}
+        )
+    )

@@ -149,21 +149,26 @@ def takes(faults: Sequence[Fault]) -> float:
     """About how many seconds a round takes: what is done to one part is done one after the other."""
     of_part: dict[str, float] = defaultdict(float)
     for fault in faults:
-        of_part[_part(fault)] += fault.lasts + KINDS[fault.kind].heals
+        for part in _parts(fault):
+            of_part[part] += fault.lasts + KINDS[fault.kind].heals
     return PAUSE + max(of_part.values())
 
 
-def _part(fault: Fault) -> str:
-    """What a fault has for itself as long as it goes on."""
+def _parts(fault: Fault) -> tuple[str, ...]:
+    """What a fault has for itself as long as it goes on, as far as that takes time."""
     match fault.kind.split("-"):
-        case ["rolling", _] | ["brokers", _]:
-            return "brokers"  # of all programs they take longest to come back
+        case ["rolling", _]:
+            return ("everything",)
+        case ["brokers", _]:
+            return "everything", "brokers"
+        case [_, "broker"]:
+            return ("brokers",)
         case [_, "primary"]:
-            return f"shard {fault.target}"
+            return (f"shard {fault.target}",)
         case ["wire", _]:
-            return f"wire of {fault.target}"
+            return (f"wire of {fault.target}",)
         case _:
-            return fault.target
+            return (fault.target,)
 
 
 def _spread(faults: Sequence[Fault], chance: random.Random) -> Round:

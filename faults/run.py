@@ -21,6 +21,7 @@ from mesh.amqp.parking import lengths, open_parking_lot
 from mesh.amqp.topology import Topology
 from mesh.cli.parked import message_id_of
 from mesh.errors import MessengerError
+from mesh.mailbox.audit import Auditor
 from mesh.mailbox.inspection import Inspector
 from mesh.stack import Stack, StackSettings, Stage, ports
 
@@ -33,6 +34,8 @@ RECOVERY_SECONDS = 40.0
 LAST_LOOK_SECONDS = 240.0
 # Shorter than an operator's, so that a run can wait for the last rung.
 LADDER = (1.0, 3.0, 5.0)
+# Less than an operator's, so that devices come back to a stream that has outgrown or outlived their place.
+STREAM_LENGTH, RETENTION_SECONDS = 50, 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +71,11 @@ def run(options: Options, console: Console) -> bool:
     front, back = ports.reserve_block(blocks), ports.reserve_block(blocks)
     with front.guard, back.guard:
         stack = Stack(_settings(options, back.base, detour=front.base - back.base))
-        os.environ["RETRY_LADDER_SECONDS"] = " ".join(map(str, LADDER))  # for the services
+        os.environ |= {  # for the services
+            "RETRY_LADDER_SECONDS": " ".join(map(str, LADDER)),
+            "BUS_STREAM_LENGTH": str(STREAM_LENGTH),
+            "BUS_RETENTION_SECONDS": str(RETENTION_SECONDS),
+        }
         return asyncio.run(Run(options, stack, console).main())
 
 
@@ -226,6 +233,21 @@ class Run:
         queues = await lengths(env["AMQP_URL"], self._topology)
         queues.pop(self._topology.name("parked"))
         self._recorder.write("parked", bodies=bodies, queues=queues)
+        self._recorder.write("audited", findings=await self._audit())
+
+    async def _audit(self) -> list[str]:
+        """What the operator's own audit finds, which has to agree with the checker."""
+        auditor = Auditor(self._stack.env()["MONGO_SHARDS"].split(), "pymongo")
+        try:
+            looks = [look async for look in auditor.audit(None, datetime.now(UTC), repair=False)]
+        finally:
+            await auditor.aclose()
+        return [
+            f"{one.fault}: {one.message_id} {one.chat_id} at {one.owner}, {one.detail}"
+            for look in looks
+            if look is not None
+            for one in look.findings
+        ]
 
     async def _events_are_over(self) -> None:
         """Gives devices that are just coming back the time to be brought up to date."""

@@ -194,6 +194,9 @@ def _nothing_is_left_over(history: History, boxes: Mailboxes) -> Iterator[Broken
             if marks := [name for name in document if _is_mark(name)]:
                 detail = f"{', '.join(marks)} of {document.get('message_id', chat_id)} at {owner}"
                 yield Broken(promise=7, what="stuck", detail=detail)
+    for one in history["audited"]:
+        for finding in one["findings"]:
+            yield Broken(promise=7, what="audit", detail=finding)
     for late in history["unfinished"]:
         yield Broken(promise=7, what="stuck", detail=f"{late['user']} got no definite answer in the end")
     recovered = max((one["at"] for one in history["recovered"]), default=0.0)

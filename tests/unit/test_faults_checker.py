@@ -60,6 +60,7 @@ def a_good_run() -> tuple[History, Mailboxes]:
         "phase": [{"name": "settled", "at": 50.0}],
         "fault": [{"name": "kill-redis", "target": "redis-0", "begin": 3.0, "healed": 4.0}],
         "recovered": [{"at": 5.0}],
+        "audited": [{"findings": []}],
         "parked": [{"bodies": [], "queues": {"checked": 0}}],
     }  # fmt: skip
     for n in range(6):
@@ -179,6 +180,11 @@ def leave_in_a_queue(history: History, boxes: Mailboxes) -> None:
 def park_a_receipt(history: History, boxes: Mailboxes) -> None:
     """An event that is no message's was given up on."""
     history["parked"][0]["bodies"] = [{"cause": "odd", "message_ids": [""]}]
+
+
+def disagree_with_the_audit(history: History, boxes: Mailboxes) -> None:
+    """The operator's audit finds what nobody else sees."""
+    history["audited"][0]["findings"] = ["the chat is not the fold of its log"]
 
 
 def never_answer(history: History, boxes: Mailboxes) -> None:
@@ -374,6 +380,7 @@ def renumber(boxes: Mailboxes, owner: str) -> None:
         (leave_a_mark, 7, "stuck"),
         (leave_in_a_queue, 7, "stuck"),
         (park_a_receipt, 7, "stuck"),
+        (disagree_with_the_audit, 7, "audit"),
         (never_answer, 7, "stuck"),
         (never_recover, 7, "stuck"),
         (park_it, 1, "stuck"),
