@@ -70,7 +70,7 @@ def build(directory: Path, **arguments: str) -> Environment:
         if name == "COPY":
             *origins, target = text.split()
             for origin in origins:
-                _copy(files, origin, source, target)
+                copy(files, origin, source, target)
         elif name == "RUN":
             command = text.replace(DESTINATION, str(destination))
             subprocess.run(["/bin/sh", "-ec", command], cwd=source, check=True, env=_outside())  # noqa: S603
@@ -80,8 +80,8 @@ def build(directory: Path, **arguments: str) -> Environment:
     return Environment(path=destination, source=source)
 
 
-def _copy(files: set[str], origin: str, source: Path, target: str) -> None:
-    """COPY: a file into the target directory, a directory's content as the target."""
+def copy(files: set[str], origin: str, source: Path, target: str) -> None:
+    """COPY: a file of the context into the target directory, a directory's content as the target."""
     found = {name for name in files if name == origin or name.startswith(f"{origin}/")}
     assert found, f"COPY {origin}: .dockerignore lets nothing of it through"
     for name in found:

@@ -54,6 +54,7 @@ def test_the_environment_holds_one_service(edge_image: Environment) -> None:
     assert present == {"edge"}
     assert (edge_image.packages / "edge/web/index.html").exists()
     assert (edge_image.packages / "messenger/aggregator/v1/aggregator_pb2.py").exists()
+    assert (edge_image.packages / "messenger/descriptors.binpb").exists()
     assert not (edge_image.source / "dbapi").exists()
 
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+from collections.abc import Callable
 from typing import Any
 
 import jsonschema
@@ -10,7 +11,7 @@ import pytest
 import yaml
 
 from deploy import services
-from tests.deploy.manifests import ROOT
+from tests.deploy.manifests import ROOT, Manifests
 
 SCHEMA = ROOT / "../shared/data/skaffold-v4beta13.schema.json"
 CONFIG: dict[str, Any] = yaml.safe_load((ROOT / "skaffold.yaml").read_text())
@@ -59,7 +60,7 @@ def test_changes_are_synced(service: str) -> None:
 
 
 def test_named_files_are_there() -> None:
-    """Overlays and the verification's Job exist; ports are forwarded from what the overlay has."""
+    """Overlays and the verification's Job exist, and the Job is of the container that is verified."""
     paths = [
         path for part in (CONFIG, *PROFILES.values()) for path in part["manifests"]["kustomize"]["paths"]
     ]
@@ -71,6 +72,23 @@ def test_named_files_are_there() -> None:
         verify["container"]["name"],
         verify["container"]["image"],
     )
+
+
+@pytest.mark.parametrize("name", ["dev", "debug", "integration"])
+def test_forwarded_ports(overlay: Callable[[str], Manifests], name: str) -> None:
+    """Ports are forwarded from what the overlay has and what listens there, each to a port of its own."""
+    manifests = overlay(name)
+    forwards = PROFILES[name].get("portForward", CONFIG["portForward"])
+    assert forwards
+    for one in forwards:
+        found = manifests.get(one["resourceType"].title(), one["resourceName"])
+        ports = (
+            {port["port"] for port in found["spec"]["ports"]}
+            if one["resourceType"] == "service"
+            else set(manifests.pods()[one["resourceName"]].ports.values())
+        )
+        assert one["port"] in ports, one
+    assert len({one["localPort"] for one in forwards}) == len(forwards)
 
 
 @needs_skaffold
