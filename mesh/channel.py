@@ -1,8 +1,9 @@
 """The gRPC channel of every process, for the ordinary generated stubs.
 
 Each call gets `min(its own cap, what the current call has left − margin)`, carries user and trace, and fails
-with a MessengerError. Balancing is round robin over what the name resolves to, with health checks. With
-certificates both sides prove their names; exchanged ones count from the next call.
+with a MessengerError. Calls share streams where the other side knows them. Balancing is round robin over what
+the name resolves to, with health checks. With certificates both sides prove their names; exchanged ones count
+from the next call.
 """
 
 import asyncio
@@ -16,6 +17,8 @@ from opentelemetry.trace import SpanKind
 
 from mesh import call, metrics, tracing
 from mesh.errors import DeadlineExceeded, MessengerError, from_rpc
+from mesh.shared import frames
+from mesh.shared.client import SharedChannel
 from mesh.tls import Tls, channel_credentials
 
 MARGIN = 0.01
@@ -39,7 +42,9 @@ SERVICE_CONFIG = json.dumps(
                     "backoffMultiplier": 2,
                     "retryableStatusCodes": ["UNAVAILABLE"],
                 },
-            }
+            },
+            # A shared stream is not a call: the calls on it are what is tried again, by whoever made them.
+            {"name": [{"service": frames.SERVICE}]},
         ],
         "retryThrottling": {"maxTokens": 50, "tokenRatio": 0.1},
     }
@@ -106,30 +111,36 @@ class Channel:
         self._material = self._tls.material if self._tls else None
         if self._material is None:
             self._channel = grpc.aio.insecure_channel(self._address, options=OPTIONS)
-            return
-        options = (*OPTIONS, ("grpc.ssl_target_name_override", self._service)) if self._service else OPTIONS
-        credentials = channel_credentials(self._material)
-        self._channel = grpc.aio.secure_channel(self._address, credentials, options=options)
+        else:
+            options = (
+                (*OPTIONS, ("grpc.ssl_target_name_override", self._service)) if self._service else OPTIONS
+            )
+            credentials = channel_credentials(self._material)
+            self._channel = grpc.aio.secure_channel(self._address, credentials, options=options)
+        self._shared = SharedChannel(self._channel)
 
-    def _current(self) -> grpc.aio.Channel:
+    def _current(self) -> SharedChannel:
         """The channel; a new one once the certificates were exchanged, for the old one keeps its own."""
         if self._tls is not None and self._tls.material is not self._material:
+            self._shared.leave()
             task = asyncio.get_running_loop().create_task(self._channel.close(self._cap))
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
             self._open()
-        return self._channel
+        return self._shared
 
     async def __aenter__(self) -> "Channel":
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._shared.cancel()
         await self._channel.close()
         await asyncio.gather(*self._closing)
 
     async def ready(self) -> None:
         """Returns when the other side answers; bound it with a timeout."""
-        await self._current().channel_ready()
+        self._current()
+        await self._channel.channel_ready()
 
     def unary_unary(
         self,
@@ -143,12 +154,10 @@ class Channel:
         It takes the request and an optional `timeout` in seconds, and raises MessengerError.
         """
 
-        def bind(channel: grpc.aio.Channel) -> Any:
-            return channel.unary_unary(
-                method, request_serializer=request_serializer, response_deserializer=response_deserializer
-            )
+        def bind(channel: SharedChannel) -> UnaryCall:
+            return channel.unary_unary(method, request_serializer, response_deserializer)
 
-        bound, multicallable = self._channel, bind(self._channel)
+        bound, multicallable = self._shared, bind(self._shared)
 
         name = method.removeprefix("/")
         ok = CALLED.labels(name, "OK")

@@ -31,6 +31,7 @@ from mesh.errors import (
     PermissionDenied,
     to_trailer,
 )
+from mesh.shared.server import Sharing
 from mesh.tls import Tls, peer_of
 
 log = structlog.get_logger()
@@ -43,7 +44,7 @@ OPTIONS = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.max_connection_age_ms", 10 * 60_000),  # so that clients find new replicas behind a name
-    ("grpc.max_connection_age_grace_ms", 30_000),
+    ("grpc.max_connection_age_grace_ms", 120_000),  # longer than a shared stream lives
 )
 
 LIVENESS = "liveness"
@@ -91,6 +92,8 @@ class Server:
     def __init__(self, listen: str, *, security: Security | None = None, plain_health: str = "") -> None:
         self.security = security or Security()
         self._server = grpc.aio.server(options=OPTIONS)
+        self._sharing = Sharing()
+        self._server.add_generic_rpc_handlers((self._sharing.handler,))
         self._health = health.aio.HealthServicer()
         self._names = [health.SERVICE_NAME, reflection.SERVICE_NAME]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -103,7 +106,7 @@ class Server:
 
     def add(self, add_to_server: Callable[[Any, Any], None], servicer: object) -> None:
         """Serves `servicer`, by the function that was generated for it (`add_…Servicer_to_server`)."""
-        add_to_server(servicer, _Guarded(self._server, self._names, self.security))
+        add_to_server(servicer, _Guarded(self._server, self._sharing, self._names, self.security))
 
     async def start(self) -> None:
         """Opens the port; health says NOT_SERVING until `set_serving`."""
@@ -125,6 +128,7 @@ class Server:
     async def stop(self, grace: float) -> None:
         """Takes no new calls and gives those that run `grace` seconds."""
         await self._health.enter_graceful_shutdown()
+        self._sharing.leave()
         await self._server.stop(grace)
         if self._probed is not None:
             await self._probed.stop(0)
@@ -138,10 +142,16 @@ def _bind(server: grpc.aio.Server, listen: str, tls: Tls | None) -> str:
 
 
 class _Guarded:
-    """Stands in for the server while generated code adds handlers, and wraps each of them."""
+    """Stands in for the server while generated code adds handlers, and wraps each of them.
 
-    def __init__(self, server: grpc.aio.Server, names: list[str], security: Security) -> None:
+    Each is served both ways: on shared streams to the mesh, plainly to whoever makes plain calls.
+    """
+
+    def __init__(
+        self, server: grpc.aio.Server, sharing: Sharing, names: list[str], security: Security
+    ) -> None:
         self._server = server
+        self._sharing = sharing
         self._names = names
         self._security = security
 
@@ -162,6 +172,7 @@ class _Guarded:
             for name, handler in handlers.items()
         }
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, guarded),))
+        self._sharing.add_registered_method_handlers(service, guarded)
         self._names.append(service)
 
 

@@ -4,7 +4,8 @@ from typing import Any
 
 import msgspec
 
-METHOD = "/messenger.mesh.v1.Sharing/Share"
+SERVICE = "messenger.mesh.v1.Sharing"
+METHOD = f"/{SERVICE}/Share"
 
 MAX_FRAME = 256 * 1024
 """Bytes of payload after which a frame takes no further call; one call may be larger."""

@@ -43,9 +43,9 @@ class Sharing:
     @property
     def handler(self) -> grpc.GenericRpcHandler:
         """What the server needs, by `add_generic_rpc_handlers`."""
-        service, name = frames.METHOD[1:].split("/")
+        name = frames.METHOD.rpartition("/")[2]
         return grpc.method_handlers_generic_handler(
-            service, {name: grpc.stream_stream_rpc_method_handler(self._share)}
+            frames.SERVICE, {name: grpc.stream_stream_rpc_method_handler(self._share)}
         )
 
     def leave(self) -> None:
