@@ -201,17 +201,25 @@ class Hub:
             # The device is served without push; `_poll` and `_resync` make it whole.
             log.warning("no push for a user while its Redis node is away", user_id=user_id)
 
-    def _on_push(self, user_id: str, pushed: Entry | bytes) -> None:
+    def _on_push(self, user_id: str, pushed: Sequence[Entry] | bytes) -> None:
         followers = self._followers.get(user_id)
         if not followers:
             return
-        event = (
-            self._backlog.ephemeral(pushed) if isinstance(pushed, bytes) else self._backlog.written(pushed)
-        )
-        with tracing.span("push", SpanKind.CONSUMER, parent=event.traceparent, **{"user.id": user_id}):
-            for follower in tuple(followers):
-                follower.push(event)
-        _measure(event)
+        if isinstance(pushed, bytes):
+            self._hand_out(self._backlog.ephemeral(pushed), user_id, followers)
+            return
+        for entry in pushed:
+            self._hand_out(self._backlog.written(entry), user_id, followers)
+        BUS_LAG.record(max(time.time() - pushed[0].event_id.ms / 1000, 0.0))
+
+    def _hand_out(self, event: Pushed, user_id: str, followers: Iterable[Follower]) -> None:
+        if tracing.sampled(event.traceparent):
+            with tracing.span("push", SpanKind.CONSUMER, parent=event.traceparent, **{"user.id": user_id}):
+                _push(event, followers)
+        else:
+            _push(event, followers)
+        if event.accepted_at:
+            DELIVERY.record(max(time.time() - event.accepted_at, 0.0))
 
     def _resync(self, users: Iterable[str]) -> None:
         """Brings the devices of users up from their places, as if they had just connected."""
@@ -241,12 +249,9 @@ class Hub:
             follower.release(position)
 
 
-def _measure(event: Pushed) -> None:
-    now = time.time()
-    if event.place is not None:
-        BUS_LAG.record(max(now - event.place.ms / 1000, 0.0))
-    if event.accepted_at:
-        DELIVERY.record(max(now - event.accepted_at, 0.0))
+def _push(event: Pushed, followers: Iterable[Follower]) -> None:
+    for follower in tuple(followers):
+        follower.push(event)
 
 
 def _start(cursor: EventId | None, caught: Caught) -> Start:

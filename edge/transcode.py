@@ -9,6 +9,8 @@ Source: https://protobuf.dev/programming-guides/json/
 import base64
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Annotated, Any
 
 import msgspec
@@ -37,6 +39,7 @@ _WELL_KNOWN: dict[str, Any] = {
     "google.protobuf.Struct": dict[str, Any],
 }
 """What json_format reads these from; it finds out by itself what others of that package are in JSON."""
+_EPOCH = datetime.fromtimestamp(0, UTC)
 _WIDE = (FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_UINT64)
 
 
@@ -188,7 +191,9 @@ def writer(descriptor: Descriptor, known: dict[str, Convert] | None = None) -> C
     known = {} if known is None else known
     if descriptor.full_name in known:
         return known[descriptor.full_name]
-    if descriptor.full_name in ("google.protobuf.Timestamp", "google.protobuf.Duration"):
+    if descriptor.full_name == "google.protobuf.Timestamp":
+        return _rfc3339
+    if descriptor.full_name == "google.protobuf.Duration":
         return lambda message: message.ToJsonString()
     if descriptor.full_name.startswith("google.protobuf."):
         return lambda message: json_format.MessageToDict(message, preserving_proto_field_name=True)
@@ -206,6 +211,21 @@ def writer(descriptor: Descriptor, known: dict[str, Convert] | None = None) -> C
     known[descriptor.full_name] = write  # before the fields, for types that nest in themselves
     fields += [(field.name, field.has_presence, _out_of(field, known)) for field in descriptor.fields]
     return write
+
+
+@lru_cache(maxsize=4096)
+def _rfc3339_second(seconds: int) -> str:
+    return (_EPOCH + timedelta(seconds=seconds)).isoformat()[:19]
+
+
+def _rfc3339(stamp: Any) -> str:
+    """A Timestamp as its own ToJsonString has it; most of a push's times fall into a few seconds."""
+    whole, nanos = _rfc3339_second(stamp.seconds), stamp.nanos
+    if not nanos:
+        return f"{whole}Z"
+    if not nanos % 1_000_000:
+        return f"{whole}.{nanos // 1_000_000:03d}Z"
+    return str(stamp.ToJsonString())
 
 
 def _out_of(field: FieldDescriptor, known: dict[str, Convert]) -> Convert | None:

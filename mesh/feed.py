@@ -1,6 +1,7 @@
 """The push side of the bus: one PUB/SUB connection a Redis node for all the users that this process holds."""
 
 import asyncio
+import contextlib
 import math
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
@@ -11,7 +12,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
 from mesh.bus import TIMEOUT, Entry, channel_of, parse_push, translated
-from mesh.errors import Unavailable
+from mesh.errors import InvalidArgument, Unavailable
 from mesh.mailbox.buckets import BucketMap
 
 log = structlog.get_logger()
@@ -25,8 +26,8 @@ SUBSCRIBED_AT_ONCE = 1000
 FIRST_PAUSE = 0.1
 """Seconds before a lost connection is made again; doubled at each failure, up to 2 s."""
 
-Deliver = Callable[[str, Entry | bytes], None]
-"""Takes what is pushed to a user: an entry of the stream, or the payload of an ephemeral event."""
+Deliver = Callable[[str, tuple[Entry, ...] | bytes], None]
+"""Takes what is pushed to a user: entries of the stream, or the payload of an ephemeral event."""
 
 PREFIX = channel_of("").encode()
 
@@ -39,7 +40,7 @@ class Feed:
 
     Args:
         urls: Redis nodes, in node order, as the bus has them.
-        deliver: called with each pushed entry.
+        deliver: called with what is pushed.
         resumed: called with the users of a node whose connection was lost and is back.
     """
 
@@ -87,7 +88,7 @@ class _NodeFeed:
         self.wanted: set[str] = set()
         self._connection: AbstractConnection | None = None
         self._pause = FIRST_PAUSE
-        self._told = False
+        self._told = self._silent = False
         self._confirmations: dict[str, deque[asyncio.Future[None]]] = defaultdict(deque)
 
     @property
@@ -125,12 +126,16 @@ class _NodeFeed:
 
     async def _listen(self) -> None:
         connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
+        watch: asyncio.Task[None] | None = None
         try:
             await connection.connect()  # type: ignore[no-untyped-call]
             await self._resubscribe(connection)
+            watch = asyncio.get_running_loop().create_task(self._watch(connection))
             while True:
-                self._handle(await self._next(connection))
+                self._handle(await self._read(connection))
         finally:
+            if watch is not None:
+                watch.cancel()
             self._connection = None
             for waiting in self._confirmations.values():
                 for future in waiting:
@@ -157,24 +162,27 @@ class _NodeFeed:
         if self.wanted:
             self._resumed(list(self.wanted))
 
-    async def _next(self, connection: AbstractConnection) -> list[bytes]:
-        try:
-            return await self._read(connection, IDLE_SECONDS)
-        except TimeoutError:
-            await connection.send_command("PING")
-            return await self._read(connection, TIMEOUT)
+    async def _watch(self, connection: AbstractConnection) -> None:
+        """Ends a connection that no longer answers; whoever reads from it hears of that."""
+        with contextlib.suppress(RedisError, OSError):
+            while True:
+                self._silent = True
+                await asyncio.sleep(IDLE_SECONDS)
+                if self._silent:
+                    await connection.send_command("PING")
+                    await asyncio.sleep(TIMEOUT)
+                    if self._silent:
+                        await connection.disconnect(nowait=True)
 
-    async def _read(self, connection: AbstractConnection, seconds: float) -> list[bytes]:
-        async with asyncio.timeout(seconds):
-            response: list[bytes] = await connection.read_response(
-                timeout=math.inf, disconnect_on_error=False
-            )
-            return response
+    async def _read(self, connection: AbstractConnection) -> list[bytes]:
+        response: list[bytes] = await connection.read_response(timeout=math.inf, disconnect_on_error=False)
+        self._silent = False
+        return response
 
     def _handle(self, response: list[bytes]) -> None:
         kind = response[0]
         if kind == b"message":
-            self._deliver(response[1].removeprefix(PREFIX).decode(), parse_push(response[2]))
+            self._take(response[1].removeprefix(PREFIX).decode(), response[2])
         elif kind == b"subscribe":
             user_id = response[1].removeprefix(PREFIX).decode()
             if waiting := self._confirmations.get(user_id):
@@ -183,3 +191,11 @@ class _NodeFeed:
                     del self._confirmations[user_id]
                 if not future.done():
                     future.set_result(None)
+
+    def _take(self, user_id: str, data: bytes) -> None:
+        try:
+            pushed = parse_push(data)
+        except InvalidArgument as error:
+            log.error("a push of nobody's here was dropped", user_id=user_id, cause=error.detail)
+        else:
+            self._deliver(user_id, pushed)

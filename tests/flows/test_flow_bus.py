@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 
 import pytest
 import redis.asyncio
@@ -166,9 +166,13 @@ class Heard:
         self.resumed: asyncio.Queue[set[str]] = asyncio.Queue()
         self.feed = Feed(
             urls,
-            deliver=lambda user, entry: self.entries.put_nowait((user, entry)),
+            deliver=self._take,
             resumed=lambda users: self.resumed.put_nowait(set(users)),
         )
+
+    def _take(self, user: str, pushed: Sequence[Entry] | bytes) -> None:
+        for one in (pushed,) if isinstance(pushed, bytes) else pushed:
+            self.entries.put_nowait((user, one))
 
     async def next(self) -> tuple[str, Entry | bytes]:
         """The next push."""

@@ -83,5 +83,5 @@ def push(data: bytes) -> None:
     """What an edge hears over PUB/SUB is an entry or ephemeral, or not ours; nothing else happens."""
     try:
         parse_push(data)
-    except (InvalidArgument, UnicodeDecodeError):
+    except InvalidArgument:
         return

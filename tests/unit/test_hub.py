@@ -58,7 +58,7 @@ class HandFeed:
         return []
 
     def push(self, n: int) -> None:
-        self.deliver("ann", Entry(event_id=place(n), payload=str(n).encode()))
+        self.deliver("ann", (Entry(event_id=place(n), payload=str(n).encode()),))
 
 
 class HandBacklog:

@@ -50,11 +50,22 @@ def test_order_within_an_epoch(one: int, other: int, epoch: int) -> None:
     assert first.follows(EventId(epoch + 1, 1, 0))
 
 
-@given(ids, st.binary())
-def test_a_push_is_read_as_it_was_written(event_id: EventId, payload: bytes) -> None:
-    """The payload of a push is any bytes, also such that look like an id."""
-    pushed = parse_push(str(event_id).encode() + b" " + payload)
-    assert pushed == Entry(event_id=event_id, payload=payload)
+@given(ids, st.lists(st.binary(), min_size=1))
+def test_a_push_is_read_as_it_was_written(event_id: EventId, payloads: list[bytes]) -> None:
+    """Payloads are any bytes, also such that look like ids; one push's entries are numbered on."""
+    lengths = ",".join(str(len(payload)) for payload in payloads)
+    pushed = parse_push(f"{event_id} {lengths} ".encode() + b"".join(payloads))
+    assert pushed == tuple(
+        Entry(event_id=EventId(event_id.epoch, event_id.n + index, event_id.ms), payload=payload)
+        for index, payload in enumerate(payloads)
+    )
+
+
+@pytest.mark.parametrize("data", [b"7-1 3 abc", b"7-1-5", b"7-1-5 4 abc", b"7-1-5 2,x abc", b"x-1-5 3 abc"])
+def test_what_is_no_push_of_the_bus_is_refused(data: bytes) -> None:
+    """Wrong places, lengths and sums of lengths are noticed."""
+    with pytest.raises(InvalidArgument):
+        parse_push(data)
 
 
 CURSOR = EventId(7, 3, 1000)
