@@ -1,6 +1,5 @@
 """MailboxService: gRPC around the mailbox store."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeAlias
@@ -12,7 +11,7 @@ from dbapi.outbox import Announcer
 from mesh import call
 from mesh.assertion import Verifier
 from mesh.batching import Batcher
-from mesh.errors import Internal, MessengerError
+from mesh.errors import Internal, MessengerError, PermissionDenied, Unauthenticated
 from mesh.mailbox.model import (
     Appended,
     Changed,
@@ -59,13 +58,25 @@ class MailboxService(dbapi_pb2_grpc.MailboxServiceServicer):
         self, request: dbapi_pb2.AppendMessagesRequest, context: Context
     ) -> dbapi_pb2.AppendMessagesResponse:
         """Appends messages to their senders' mailboxes, one result an item."""
-        outcomes = await asyncio.gather(*map(self._append_one, request.messages), return_exceptions=True)
-        return dbapi_pb2.AppendMessagesResponse(results=[_result(outcome) for outcome in outcomes])
+        proven = [self._proven(message) for message in request.messages]
+        good = [one for one in proven if not isinstance(one, PermissionDenied | Unauthenticated)]
+        outcomes = iter(await self._appends.submit_all(good))
+        results = [
+            _result(one if isinstance(one, PermissionDenied | Unauthenticated) else next(outcomes))
+            for one in proven
+        ]
+        return dbapi_pb2.AppendMessagesResponse(results=results)
 
-    async def _append_one(self, message: dbapi_pb2.NewMessage) -> Appended:
+    def _proven(
+        self, message: dbapi_pb2.NewMessage
+    ) -> tuple[NewMessage, str] | PermissionDenied | Unauthenticated:
+        """A message and its trace context, where the call proves that it is its owner's."""
         owner, caller = message.owner_id, call.current().user_id
-        self._verifier.require(owner, self._verifier.user_of(owner, message.owner_assertion) or caller)
-        return await self._appends.submit((_new_message(message), message.traceparent))
+        try:
+            self._verifier.require(owner, self._verifier.user_of(owner, message.owner_assertion) or caller)
+        except (PermissionDenied, Unauthenticated) as error:
+            return error
+        return _new_message(message), message.traceparent
 
     async def GetChat(self, request: dbapi_pb2.GetChatRequest, context: Context) -> dbapi_pb2.GetChatResponse:
         """One chat of its owner."""
@@ -224,7 +235,7 @@ def _entry(chat: StoredChat, ref: OutboxRef) -> OutboxEntry:
     )
 
 
-def _result(outcome: Appended | BaseException) -> dbapi_pb2.AppendResult:
+def _result(outcome: Appended | Exception) -> dbapi_pb2.AppendResult:
     if isinstance(outcome, Appended):
         appended = dbapi_pb2.Appended(message=message_to_proto(outcome.message), duplicate=outcome.duplicate)
         return dbapi_pb2.AppendResult(appended=appended)

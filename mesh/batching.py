@@ -7,7 +7,7 @@ import asyncio
 import contextvars
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from opentelemetry.trace import SpanKind
 
@@ -65,19 +65,35 @@ class Batcher(Generic[T, R]):
             DeadlineExceeded: the current call's deadline passed first; the effect is not known.
             Exception: what `flush` gave for this item.
         """
+        future = self._put(item)
+        left = call.time_left()
+        try:
+            async with asyncio.timeout(None if math.isinf(left) else left):
+                return await future
+        except TimeoutError:
+            raise _too_late() from None
+
+    async def submit_all(self, items: Sequence[T]) -> list[R | Exception]:
+        """Hands items in together: per item, in order, its result or what `submit` would have raised."""
+        room = max(self._max_pending - len(self._pending), 0)
+        futures = [self._put(item) for item in items[:room]]
+        left = call.time_left()
+        try:
+            if futures:
+                await asyncio.wait(futures, timeout=None if math.isinf(left) else max(left, 0.0))
+        finally:
+            for future in futures:
+                future.cancel()  # changes nothing about those that are done
+        return [*map(_outcome, futures), *(_too_much() for _ in items[room:])]
+
+    def _put(self, item: T) -> "asyncio.Future[R]":
         if len(self._pending) >= self._max_pending:
-            raise ResourceExhausted(
-                "Too much is waiting to be written.", reason="OVERLOADED", retry_after_ms=200
-            )
+            raise _too_much()
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._pending.append((item, call.current(), future))
         if len(self._flushing) < self._concurrency:
             self._start()
-        left = call.time_left()
-        try:
-            return await asyncio.wait_for(future, None if math.isinf(left) else left)
-        except TimeoutError:
-            raise DeadlineExceeded("The call ran out of time while its batch was written.") from None
+        return future
 
     def _start(self) -> None:
         # An empty context: a batch belongs to no single caller, so it inherits nobody's user or deadline.
@@ -119,3 +135,18 @@ class Batcher(Generic[T, R]):
                 future.set_exception(result)
             else:
                 future.set_result(result)
+
+
+def _outcome(future: "asyncio.Future[R]") -> R | Exception:
+    if future.cancelled():
+        return _too_late()
+    error = future.exception()
+    return future.result() if error is None else cast(Exception, error)  # a flush gives nothing else
+
+
+def _too_much() -> ResourceExhausted:
+    return ResourceExhausted("Too much is waiting to be written.", reason="OVERLOADED", retry_after_ms=200)
+
+
+def _too_late() -> DeadlineExceeded:
+    return DeadlineExceeded("The call ran out of time while its batch was written.")

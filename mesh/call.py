@@ -3,11 +3,9 @@
 Every server sets it, every outgoing call reads it. Python's gRPC propagates none of the three by itself.
 """
 
-import contextlib
 import math
 import secrets
 import time
-from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 
@@ -48,23 +46,28 @@ def enter(call: Call) -> None:
     _current.set(call)
 
 
-@contextlib.contextmanager
-def within(call: Call) -> Iterator[None]:
+class within:  # noqa: N801  # reads as what it does: `with within(call):`
     """Makes `call` the current one for a block."""
-    token = _current.set(call)
-    try:
-        yield
-    finally:
-        _current.reset(token)
+
+    __slots__ = ("_call", "_token")
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def __enter__(self) -> None:
+        self._token = _current.set(self._call)
+
+    def __exit__(self, *_: object) -> None:
+        _current.reset(self._token)
 
 
-def budget(seconds: float) -> contextlib.AbstractContextManager[None]:
+def budget(seconds: float) -> within:
     """Gives a block at most `seconds`, and never more than the call has left."""
     call = _current.get()
     return within(replace(call, deadline=min(call.deadline, time.monotonic() + seconds)))
 
 
-def on_behalf_of(user: str) -> contextlib.AbstractContextManager[None]:
+def on_behalf_of(user: str) -> within:
     """Names the end user of a block's calls."""
     return within(replace(_current.get(), user_id=user, assertion=""))
 

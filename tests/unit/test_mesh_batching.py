@@ -174,3 +174,26 @@ async def test_too_much_waits(flush: Flush) -> None:
     assert refused.value.retry_after_ms
     flush.gate.set()
     assert await asyncio.gather(*tasks) == [2, 4, 6]
+
+
+async def test_items_handed_in_together_keep_their_own_results(flush: Flush) -> None:
+    """Each has its result or its error, in order; they share a flush with what else waits."""
+    batcher = Batcher(flush)
+    [first] = await submitted(batcher, 1)
+    together = asyncio.create_task(batcher.submit_all([2, -3, 4]))
+    await asyncio.sleep(0)
+    flush.gate.set()
+    results = await together
+    assert (results[0], results[2]) == (4, 8)
+    assert isinstance(results[1], NotFound)
+    assert await first == 2
+    assert flush.batches == [[1], [2, -3, 4]]
+
+
+async def test_items_handed_in_together_end_at_the_deadline(flush: Flush) -> None:
+    """What is not written by then is reported so, item by item; what finds no room is refused at once."""
+    batcher = Batcher(flush, max_pending=2)
+    with call.budget(0.05):
+        results = await batcher.submit_all([1, 2, 3])
+    assert [type(result) for result in results] == [DeadlineExceeded, DeadlineExceeded, ResourceExhausted]
+    flush.gate.set()
