@@ -21,7 +21,7 @@ def confirmation(user: str) -> list[bytes]:
 
 def push(user: str) -> list[bytes]:
     """What Redis says when something is published."""
-    return [b"message", channel_of(user).encode(), f"{EVENT} x".encode()]
+    return [b"message", channel_of(user).encode(), f"{EVENT} 1 x".encode()]
 
 
 class Wire:
@@ -51,7 +51,7 @@ class World:
         self.pushed: list[str] = []
         self.feed = _NodeFeed("redis://127.0.0.1:1", self._deliver, self._resumed)
 
-    def _deliver(self, user: str, _: Entry | bytes) -> None:
+    def _deliver(self, user: str, _: tuple[Entry, ...] | bytes) -> None:
         self.pushed.append(user)
 
     def _resumed(self, users: Iterable[str]) -> None:
