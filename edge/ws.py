@@ -247,15 +247,18 @@ class _Socket:
     async def _answer(self, frame: str) -> None:
         answer = await self._gateway.calls.answer(frame.encode(), self)
         try:
-            if not answer.text or self._is_slow():
-                pass
-            elif self._connection.transport.get_write_buffer_size():
-                await self._connection.send(answer.text, text=True)  # no faster than the client reads
-            else:
-                self._write(answer.text)
+            if answer.text and not self._is_slow():
+                await self._send(answer.text)
         except ConnectionClosed:
             return
         self._begin_events()
+
+    async def _send(self, text: bytes) -> None:
+        """Writes an answer, and goes on no faster than the client reads."""
+        if self._connection.transport.get_write_buffer_size():
+            await self._connection.send(text, text=True)
+        else:
+            self._write(text)
 
     # ── Caller: the session ─────────────────────────────────────────────────────────────────────────────────
 
