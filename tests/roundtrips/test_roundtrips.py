@@ -67,7 +67,7 @@ async def test_delivering_messages(path: Path, people: list[Person]) -> None:
 
 
 async def test_a_fresh_redis_node_is_taught_the_script(path: Path, people: list[Person]) -> None:
-    """A node that does not know the script learns it and begins anew, as older cursors see; nothing is lost."""
+    """A node that does not know the script learns it and begins anew, as cursors show; nothing is lost."""
     cursors = [await path.bus.tip(person.user_id) for person in people]
     for node in path.bus._nodes:
         await node.script_flush()
