@@ -130,6 +130,7 @@ def _limits(settings: Settings) -> dict[str, float]:
         "calls_at_once": settings.limit_concurrent,
         "method_tokens_per_second": settings.limit_rate,
         "method_tokens_at_once": settings.limit_burst,
+        "sessions_on_one_edge": settings.user_sessions,
     }
 
 
