@@ -68,13 +68,16 @@ class Follower:
         missed: called where the numbers show that an event is missing; the next catch-up brings it.
     """
 
+    # There is one for each device that is held.
+    __slots__ = ("_deliver", "_filled", "_held", "missed", "position", "user_id")
+
     def __init__(self, user_id: str, deliver: Callable[[Sequence[Pushed]], None]) -> None:
         self.user_id = user_id
         self.position = EventId(0, 0, 0)
-        self.missed: Callable[[Follower], None] = lambda _: None
+        self.missed: Callable[[Follower], None] = _nobody_asks
         self._deliver = deliver
         self._held: list[Pushed] | None = []
-        self._filled: set[str] = set()
+        self._filled: frozenset[str] = frozenset()
 
     def push(self, event: Pushed) -> None:
         """Takes a live event; holds it back while a catch-up is under way."""
@@ -95,7 +98,7 @@ class Follower:
     def catch_up(self, events: Sequence[Pushed]) -> None:
         """Delivers a catch-up, less what the one before filled in already."""
         fresh = [event for event in events if not event.filled or event.filled not in self._filled]
-        self._filled = {event.filled for event in events if event.filled}
+        self._filled = frozenset(event.filled for event in events if event.filled)
         if fresh:
             self._deliver(fresh)
 
@@ -247,6 +250,10 @@ class Hub:
             log.warning("a device could not be brought up", user_id=follower.user_id, cause=error.detail)
         finally:
             follower.release(position)
+
+
+def _nobody_asks(_: Follower) -> None:
+    """Before a hub has taken a follower on."""
 
 
 def _push(event: Pushed, followers: Iterable[Follower]) -> None:

@@ -170,6 +170,11 @@ class Gateway:
 class _Socket:
     """One client's socket; the `Caller` of its calls."""
 
+    __slots__ = (
+        "_connection", "_follower", "_following", "_gateway", "_session", "_slots", "_start", "_tasks",
+        "_timer", "lanes",
+    )  # fmt: skip
+
     def __init__(self, gateway: Gateway, connection: PatientConnection) -> None:
         settings = gateway.settings
         self.lanes = Lanes()
@@ -194,10 +199,12 @@ class _Socket:
 
     async def run(self) -> None:
         self._look_at_clock()
-        request = self._connection.request
-        assert request is not None  # noqa: S101  # the handshake is done
+        request, response = self._connection.request, self._connection.response
+        assert request is not None and response is not None  # noqa: S101, PT018  # the handshake is done
         if not await self._authenticate_upgrade(request.headers):
             return
+        for read in (request, response):
+            read.headers.clear()  # they would stay with the connection, for nobody
         async for frame in self._connection:
             if isinstance(frame, bytes):
                 await self._connection.close(Close.BAD_PROTOCOL, "JSON-RPC comes in text frames")

@@ -325,7 +325,7 @@ async def test_a_call_without_an_answer_ends_with_its_time(server: Server) -> No
         assert [outcome.reason for outcome in outcomes if isinstance(outcome, RpcError)] == [
             "CLIENT_TIMEOUT"
         ] * 3
-        assert not client._lanes._locks, "nothing is kept of a chat"
+        assert not len(client._lanes), "nothing is kept of a chat"
 
 
 async def test_sends_of_one_chat_take_turns(server: Server, client: Client) -> None:
