@@ -122,6 +122,7 @@ class _Stream:
         self.takes = True
         self._closed = False
         self._call = channel.stream_stream(frames.METHOD)()
+        self._heard = 0.0
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[bytes]] = {}
         self._asks: list[frames.Ask] = []
@@ -140,7 +141,8 @@ class _Stream:
         self._call.cancel()
 
     async def ask(self, method: str, payload: bytes, until: float, metadata: list[tuple[str, str]]) -> bytes:
-        number, seconds = next(self._numbers), until - time.monotonic()
+        number, began = next(self._numbers), time.monotonic()
+        seconds = until - began
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[bytes] = loop.create_future()
         self._waiting[number] = answer
@@ -148,7 +150,7 @@ class _Stream:
             frames.Ask(number=number, method=method, payload=payload, seconds=seconds, metadata=metadata)
         )
         self._woken.set()
-        timer = loop.call_later(seconds, self._expire, number)
+        timer = loop.call_later(seconds, self._expire, number, began)
         try:
             return await answer
         except asyncio.CancelledError:
@@ -159,8 +161,10 @@ class _Stream:
             self._waiting.pop(number, None)
             self._leave_when_empty()
 
-    def _expire(self, number: int) -> None:
+    def _expire(self, number: int, began: float) -> None:
         self._drop(number)
+        if self._heard < began:
+            self.leave()  # its process may hang, and the next stream may find another
         answer = self._waiting.get(number)
         if answer is not None and not answer.done():
             answer.set_exception(_error(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded"))
@@ -198,6 +202,7 @@ class _Stream:
             self._end(grpc.StatusCode.CANCELLED, "")
 
     def _take(self, frame: frames.Answers) -> None:
+        self._heard = time.monotonic()
         for one in frame.answers:
             answer = self._waiting.get(one.number)
             if answer is None or answer.done():

@@ -115,6 +115,28 @@ async def test_deadline(side: Side, ask: Ask) -> None:
     await asyncio.wait_for(ended.wait(), 5)
 
 
+async def test_a_silent_stream_is_left(side: Side, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a call that timed out in silence the next one goes on another stream; a lively one is kept."""
+    monkeypatch.setattr(client, "STREAMS", 1)
+
+    async def hang(request: Any, _: Any) -> None:
+        if request.user_ids[0] == "hangs":
+            await asyncio.Event().wait()
+
+    side.profiles.behave = hang
+    hanging = asyncio.ensure_future(ask("hangs", timeout=0.3))
+    await ask("lively", timeout=5)
+    with pytest.raises(grpc.aio.AioRpcError):
+        await hanging
+    await ask("same", timeout=5)
+    with pytest.raises(grpc.aio.AioRpcError):
+        await ask("hangs", timeout=0.1)
+    await ask("other", timeout=5)
+    first, *_, last = (context._stream for context in side.profiles.contexts)
+    assert side.profiles.contexts[-3]._stream is first
+    assert last is not first
+
+
 async def test_cancellation(side: Side, ask: Ask) -> None:
     """Who gives up ends the work on the other side, and no other call."""
     began, ended = asyncio.Event(), asyncio.Event()
