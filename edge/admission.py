@@ -1,6 +1,7 @@
 """Lets calls in or turns them away: a user's calls at once and tokens, the fleet's room, this worker."""
 
 import asyncio
+import random
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -9,27 +10,27 @@ import redis.asyncio
 import structlog
 
 from edge.buckets import SharedBuckets
-from edge.shedding import CRITICAL, FleetShedder, WorkerShedder
+from edge.shedding import CRITICAL, FleetShedder, Strain, WorkerShedder
 from edge.table import Method
+from mesh import metrics
 from mesh.bus import TIMEOUT, translated
 from mesh.errors import MessengerError, ResourceExhausted
 
 log = structlog.get_logger()
 
+SHED_LEVEL = metrics.gauge(
+    "messenger_edge_shed_level",
+    "What this edge sheds: 1 is all that is sheddable, 2 sheddable plus as well, 3 critical; 1.4 is between.",
+).labels()
+
 TICK = 0.1
 """Seconds between two looks at this worker."""
 
-REPORT_TICKS = 10
-"""Looks between two reports to the fleet."""
+REPORT_SECONDS = 1.0
+"""Between two reports to the fleet."""
 
 STALE_MS = 5_000
 """Age at which an edge's report no longer counts."""
-
-LAG_LIMIT = 0.25
-"""Seconds of event loop lag that mean a worker with no time left."""
-
-SLOW_CALL = 0.8
-"""Seconds that critical calls take on average when something behind this worker has no time left."""
 
 SHED_RETRY_MS = 1_000
 
@@ -44,6 +45,8 @@ class Admission:
         concurrent: calls of one user under way at once.
         calls_per_edge: calls that one edge can work on at once.
         clock: seconds, monotonic.
+        used: processor seconds of this worker.
+        chance: from 0 to below 1; which call of a criticality that is dropped in part.
     """
 
     def __init__(
@@ -55,6 +58,8 @@ class Admission:
         concurrent: int,
         calls_per_edge: int,
         clock: Callable[[], float] = time.monotonic,
+        used: Callable[[], float] = time.thread_time,
+        chance: Callable[[], float] = random.random,
     ) -> None:
         self._buckets = buckets
         self._redis = redis.asyncio.Redis.from_url(
@@ -62,12 +67,12 @@ class Admission:
         )
         self._place = place
         self._concurrent = concurrent
-        self._clock = clock
+        self._clock, self._used, self._chance = clock, used, chance
+        self._strain = Strain()
         self._worker = WorkerShedder()
         self._fleet = FleetShedder(calls_per_edge=calls_per_edge)
         self._of_user: Counter[str] = Counter()
         self._uncritical = 0
-        self._critical_seconds = 0.0
 
     async def __aenter__(self) -> "Admission":
         return self
@@ -75,32 +80,39 @@ class Admission:
     async def __aexit__(self, *_: object) -> None:
         await self._redis.aclose()
 
+    def shed(self, method: Method) -> ResourceExhausted | None:
+        """Why a call is turned away because of all the others; None for most. To be asked once a call."""
+        if not self._worker.sheds(method.criticality, self._chance()) and not self._fleet.sheds(
+            method.criticality, self._uncritical
+        ):
+            return None
+        return ResourceExhausted(
+            f"Too much to do; {method.name} has to wait.", reason="SHED", retry_after_ms=SHED_RETRY_MS
+        )
+
     def begin(self, user_id: str, method: Method) -> None:
         """Counts a call in; `end` must follow.
 
         Raises:
-            ResourceExhausted: the user has too many under way, or the call is shed.
+            ResourceExhausted: the user has too many under way.
         """
         if self._of_user[user_id] >= self._concurrent:
             raise ResourceExhausted(
                 f"More than {self._concurrent} calls at once; wait for answers.", reason="TOO_MANY_CALLS"
             )
-        if self._worker.sheds(method.criticality) or self._fleet.sheds(method.criticality):
-            raise ResourceExhausted(
-                f"Too much to do; {method.name} has to wait.", reason="SHED", retry_after_ms=SHED_RETRY_MS
-            )
         self._of_user[user_id] += 1
         self._uncritical += method.criticality < CRITICAL
 
-    def end(self, user_id: str, method: Method, seconds: float) -> None:
-        """Counts a call out, and how long it took."""
+    def end(self, user_id: str, method: Method) -> None:
+        """Counts a call out."""
         self._of_user[user_id] -= 1
         if not self._of_user[user_id]:
             del self._of_user[user_id]
-        if method.criticality < CRITICAL:
-            self._uncritical -= 1
-        else:
-            self._critical_seconds += (seconds - self._critical_seconds) * 0.05
+        self._uncritical -= method.criticality < CRITICAL
+
+    def answered(self, seconds: float) -> None:
+        """Hears how long a call took behind this worker."""
+        self._strain.answered(seconds)
 
     async def pay(self, user_id: str, method: str, cost: float) -> None:
         """Takes tokens from the user's bucket for a method.
@@ -116,20 +128,32 @@ class Admission:
 
     async def run(self) -> None:
         """Looks at this worker and at the fleet until cancelled."""
-        ticks, at, cpu = 0, self._clock(), time.thread_time()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._look_on())
+            group.create_task(self._report_on())
+
+    async def _look_on(self) -> None:
+        at, used = self._clock(), self._used()
         while True:
             await asyncio.sleep(TICK)
-            now, used = self._clock(), time.thread_time()
-            lag = now - at - TICK
-            busy = max((used - cpu) / (now - at), lag / LAG_LIMIT, self._critical_seconds / SLOW_CALL)
-            before = self._worker.level
-            self._worker.observe(busy, now)
-            if self._worker.level != before:
-                log.warning("shedding changes", level=self._worker.level, busy=round(busy, 2))
-            self._critical_seconds *= 0.98  # forgotten where no call renews it
-            at, cpu, ticks = now, used, ticks + 1
-            if ticks % REPORT_TICKS == 0:
-                await self._report()
+            elapsed, spent = self._clock() - at, self._used() - used
+            at, used = at + elapsed, used + spent
+            self.look(elapsed, spent)
+
+    def look(self, elapsed: float, used: float) -> None:
+        """Takes a measurement of this worker: seconds since the last one, and processor seconds in them."""
+        before = round(self._worker.level)
+        self._strain.look(elapsed=elapsed, used=used, late=elapsed - TICK)
+        self._worker.observe(self._strain, self._clock())
+        SHED_LEVEL.set(self._worker.level)
+        if round(self._worker.level) != before:
+            level, busy = round(self._worker.level, 1), round(self._strain.busy, 2)
+            log.warning("shedding changes", level=level, busy=busy)
+
+    async def _report_on(self) -> None:
+        while True:
+            await asyncio.sleep(REPORT_SECONDS)
+            await self._report()
 
     async def _report(self) -> None:
         """Tells the fleet, and hears it; alone it is a fleet of one."""
@@ -144,8 +168,9 @@ class Admission:
                 if stale:
                     await self._redis.hdel("fleet", *stale)
         except MessengerError:
-            fresh = {self._place: self._uncritical}
-        self._fleet.observe(sum(fresh.values()), len(fresh))
+            fresh = {}
+        fresh.pop(self._place, None)
+        self._fleet.observe(sum(fresh.values()), len(fresh) + 1)
 
 
 def _read(reports: dict[str, str], now_ms: int) -> tuple[dict[str, int], list[str]]:

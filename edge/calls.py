@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -91,6 +91,38 @@ class Answer:
     errors: tuple[MessengerError, ...]
 
 
+Part = jsonrpc.Call | jsonrpc.Malformed
+Outcome = tuple[bytes, MessengerError | None]
+"""The response to one part, and the error in it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """A frame or body that was read.
+
+    Attributes:
+        is_batch: the answer is an array.
+        parts: what it holds, with the outcome of what needs no work.
+    """
+
+    is_batch: bool
+    parts: tuple[tuple[Part, Outcome | None], ...]
+
+    @property
+    def answer(self) -> Answer | None:
+        """The answer, where nothing is left to be done for it."""
+        outcomes = [outcome for _, outcome in self.parts if outcome is not None]
+        return _join(outcomes, is_batch=self.is_batch) if len(outcomes) == len(self.parts) else None
+
+
+def _join(outcomes: Sequence[Outcome], *, is_batch: bool) -> Answer:
+    return Answer(
+        text=jsonrpc.join([response for response, _ in outcomes if response], is_batch=is_batch),
+        is_batch=is_batch,
+        errors=tuple(error for _, error in outcomes if error is not None),
+    )
+
+
 class Calls:
     """Every method that clients can call.
 
@@ -125,31 +157,41 @@ class Calls:
             if method.name not in local
         }
 
-    async def answer(self, text: bytes, caller: Caller) -> Answer:
-        """Answers one frame or body, whatever it holds; never raises but for cancellation."""
+    def take(self, text: bytes) -> Taken:
+        """Reads a frame or body, and turns away what is shed: all that can be done at once and cheaply."""
         parsed = jsonrpc.parse(text)
-        if len(parsed.parts) == 1:
-            outcomes = [await self._part(parsed.parts[0], caller)]
-        else:
-            outcomes = await asyncio.gather(*(self._part(part, caller) for part in parsed.parts))
-        responses = [response for response, _ in outcomes if response]
-        return Answer(
-            text=jsonrpc.join(responses, is_batch=parsed.is_batch),
-            is_batch=parsed.is_batch,
-            errors=tuple(error for _, error in outcomes if error is not None),
+        return Taken(
+            is_batch=parsed.is_batch, parts=tuple((part, self._at_once(part)) for part in parsed.parts)
         )
 
-    async def _part(
-        self, part: jsonrpc.Call | jsonrpc.Malformed, caller: Caller
-    ) -> tuple[bytes, MessengerError | None]:
+    def _at_once(self, part: Part) -> Outcome | None:
         if isinstance(part, jsonrpc.Malformed):
             trace_id = call.trace_id(call.new_traceparent())
             return jsonrpc.error(None, part.code, part.message, data_of(part.reason, trace_id)), None
+        method = self._methods.get(part.method)
+        refusal = self._admission.shed(method) if method is not None else None
+        if refusal is None:
+            return None
+        _measure(part.method, 0.0, refusal)
+        return _failed(part, refusal, call.trace_id(call.new_traceparent()))
+
+    async def answer(self, taken: Taken, caller: Caller) -> Answer:
+        """Answers a frame or body, whatever it holds; never raises but for cancellation."""
+        if len(taken.parts) == 1:
+            outcomes = [await self._part(*taken.parts[0], caller)]
+        else:
+            outcomes = await asyncio.gather(*(self._part(*part, caller) for part in taken.parts))
+        return _join(outcomes, is_batch=taken.is_batch)
+
+    async def _part(self, part: Part, outcome: Outcome | None, caller: Caller) -> Outcome:
+        if outcome is not None:
+            return outcome
+        assert isinstance(part, jsonrpc.Call)  # noqa: S101  # the others have an outcome
         started = time.perf_counter()
         name = part.method if part.method in self._methods else "unknown"
         root = tracing.root(name)
         trace_id = call.trace_id(root.traceparent)
-        error: MessengerError | None = None
+        text, error = b"", None
         try:
             with root:
                 text = jsonrpc.result(part.request_id, await self._result(part, caller, root.traceparent))
@@ -158,10 +200,10 @@ class Calls:
         except Exception:
             log.exception("call failed", method=part.method, trace_id=trace_id)
             error = Internal("unexpected")
-        if error is not None:
-            text = jsonrpc.error(part.request_id, *describe(error, trace_id))
         _measure(name, time.perf_counter() - started, error)
-        return (text if part.wants_response else b""), error
+        if error is not None:
+            return _failed(part, error, trace_id)
+        return (text if part.wants_response else b""), None
 
     async def _result(self, part: jsonrpc.Call, caller: Caller, traceparent: str) -> Any:  # a JSON value
         method = self._methods.get(part.method)
@@ -186,7 +228,6 @@ class Calls:
             return await local(request, caller)
         user_id = caller.user_id
         self._admission.begin(user_id, method)
-        began = time.monotonic()
         try:
             request = method.reader.read(params)
             check(request)
@@ -198,18 +239,26 @@ class Calls:
                 with call.on_behalf_of(user_id):
                     return await self._forward(method.name, request, user_id)
         finally:
-            self._admission.end(user_id, method, time.monotonic() - began)
+            self._admission.end(user_id, method)
 
     async def _forward(self, name: str, request: Message, user_id: str) -> Message:
+        began = time.monotonic()
         try:
             response: Message = await self._remote[name](request)
         except Unavailable:
             if name not in self._fallbacks:
                 raise
             response = await self._fallbacks[name](request, user_id)
+        finally:
+            self._admission.answered(time.monotonic() - began)
         for part in getattr(response, "degraded", ()):
             DEGRADED.labels(name, part).add()
         return response
+
+
+def _failed(part: jsonrpc.Call, error: MessengerError, trace_id: str) -> Outcome:
+    text = jsonrpc.error(part.request_id, *describe(error, trace_id)) if part.wants_response else b""
+    return text, error
 
 
 def _measure(name: str, seconds: float, error: MessengerError | None) -> None:

@@ -138,7 +138,7 @@ class HttpApi:
                 None, jsonrpc.INVALID_REQUEST, f"The body is over {jsonrpc.MAX_BYTES} bytes.", data
             )
             return Response(text, status_code=413, media_type="application/json")
-        answer = await self._calls.answer(body, caller)
+        answer = await self._calls.answer(self._calls.take(body), caller)
         if not answer.text:
             return Response(status_code=204)
         status, headers = _status_of(answer.errors, alone=not answer.is_batch)

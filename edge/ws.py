@@ -22,7 +22,7 @@ from websockets.protocol import State
 from edge import jsonrpc
 from edge.auth import Identity
 from edge.backlog import Pushed
-from edge.calls import Calls
+from edge.calls import Calls, Taken
 from edge.doorkeeper import Doorkeeper
 from edge.frames import text_frame
 from edge.hub import Follower, Hub, Start
@@ -209,11 +209,14 @@ class _Socket:
             if isinstance(frame, bytes):
                 await self._connection.close(Close.BAD_PROTOCOL, "JSON-RPC comes in text frames")
                 return
-            if self._session.identity is None:
-                await self._answer(frame)  # what follows session.connect needs its outcome
+            taken = self._gateway.calls.take(frame.encode())
+            if (answer := taken.answer) is not None:
+                self.send_soon(answer.text)
+            elif self._session.identity is None:
+                await self._answer(taken)  # what follows session.connect needs its outcome
             else:
                 await self._slots.acquire()
-                self._spawn(frame)
+                self._spawn(taken)
 
     async def leave(self, after: float) -> None:
         """Tells the client to come back after so many seconds, and closes when what it asked is answered."""
@@ -240,8 +243,8 @@ class _Socket:
 
     # ── calls ───────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _spawn(self, frame: str) -> None:
-        task = asyncio.get_running_loop().create_task(self._answer(frame))
+    def _spawn(self, taken: Taken) -> None:
+        task = asyncio.get_running_loop().create_task(self._answer(taken))
         self._tasks.add(task)
         task.add_done_callback(self._answered)
 
@@ -251,8 +254,8 @@ class _Socket:
         if not task.cancelled() and task.exception() is not None:
             log.error("a frame's answer failed", exc_info=task.exception())
 
-    async def _answer(self, frame: str) -> None:
-        answer = await self._gateway.calls.answer(frame.encode(), self)
+    async def _answer(self, taken: Taken) -> None:
+        answer = await self._gateway.calls.answer(taken, self)
         try:
             if answer.text and not self._is_slow():
                 await self._send(answer.text)
@@ -357,8 +360,8 @@ class _Socket:
             self.send_soon(event.frame)
 
     def send_soon(self, frame: bytes) -> None:
-        """Writes a frame without waiting; a client that does not read is closed with 4001."""
-        if not self._is_slow():
+        """Writes a frame, unless it is empty, without waiting; who does not read is closed with 4001."""
+        if frame and not self._is_slow():
             self._write(frame)
 
     def _is_slow(self) -> bool:

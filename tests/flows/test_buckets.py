@@ -40,6 +40,46 @@ async def test_two_edges_share_one_bucket(servers: Stack, user: str) -> None:
     assert 90 <= passed <= 100
 
 
+async def test_a_bucket_fills_with_time(servers: Stack, user: str) -> None:
+    """The shared bucket gets its rate up to its burst, by Redis' time, which the test moves."""
+    urls = servers.env()["REDIS_URLS"].split()
+    async with SharedBuckets(urls, rate=0.02, burst=6) as buckets:
+        node = buckets._nodes[buckets._map.node_of(user)]
+        assert await spend(buckets, user, 10) == 6
+        for seconds, there in ((100.0, 2), (150.0, 3), (36000.0, 6)):
+            await node.hincrbyfloat(f"bucket:{user}:m", "at", -seconds)
+            assert await spend(buckets, user, 10) == there
+        assert 0 < await node.ttl(f"bucket:{user}:m") <= 6 / 0.02 + 1, (
+            "a bucket that would be full is forgotten"
+        )
+
+
+async def test_tokens_in_a_purse_go_back(servers: Stack, user: str) -> None:
+    """What an edge took by the handful and did not spend is good for a while, and then the bucket's again."""
+    urls, clock = servers.env()["REDIS_URLS"].split(), Clock()
+    async with SharedBuckets(urls, rate=0.001, burst=100, clock=clock) as buckets:
+        await buckets.take(user, "m", 1)
+        node = buckets._nodes[buckets._map.node_of(user)]
+        asked = await node.hget(f"bucket:{user}:m", "tokens")
+        assert await spend(buckets, user, 9) == 9
+        assert await node.hget(f"bucket:{user}:m", "tokens") == asked, (
+            "no round trip while the purse holds out"
+        )
+        clock.now += PURSE_SECONDS
+        await buckets.take(user, "m", 1)
+        assert float(await node.hget(f"bucket:{user}:m", "tokens") or 0) < float(asked or 0)
+
+
+async def test_purses_are_bounded(servers: Stack, user: str) -> None:
+    """However many users call, so many purses are kept; a forgotten one costs a round trip and no limit."""
+    urls = servers.env()["REDIS_URLS"].split()
+    async with SharedBuckets(urls, rate=0.001, burst=100, capacity=10) as buckets:
+        for number in range(50):
+            assert await buckets.take(f"{user}-{number}", "m", 1) == 0
+        assert len(buckets._purses) == 10
+        assert await spend(buckets, f"{user}-0", 100) <= 99
+
+
 async def test_refusal_says_when(servers: Stack, user: str) -> None:
     """An empty bucket says after how many seconds there will be enough."""
     async with SharedBuckets(servers.env()["REDIS_URLS"].split(), rate=2, burst=5) as buckets:

@@ -159,7 +159,7 @@ class Path:
     async def ask(self, person: Person, method: str, **params: object) -> Any:
         """The result of a client's call."""
         request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
-        answer = await self.calls.answer(msgspec.json.encode(request), cast(Any, person))
+        answer = await self.calls.answer(self.calls.take(msgspec.json.encode(request)), cast(Any, person))
         return msgspec.json.decode(answer.text)["result"]
 
     async def open(self, name: str) -> Person:

@@ -35,19 +35,25 @@ class HandChannel:
 
 
 class OpenDoor:
-    """An admission that lets everybody in, or says no to all."""
+    """An admission that lets everybody in, but for the methods that it refuses."""
 
     def __init__(self) -> None:
         self.under_way = 0
-        self.refuse = False
+        self.refuses: set[str] = set()
+
+    def shed(self, method: Method) -> ResourceExhausted | None:
+        if method.name not in self.refuses:
+            return None
+        return ResourceExhausted("no", reason="SHED", retry_after_ms=5)
 
     def begin(self, _user_id: str, _method: Method) -> None:
-        if self.refuse:
-            raise ResourceExhausted("no", reason="SHED", retry_after_ms=5)
         self.under_way += 1
 
-    def end(self, _user_id: str, _method: Method, _seconds: float) -> None:
+    def end(self, _user_id: str, _method: Method) -> None:
         self.under_way -= 1
+
+    def answered(self, _seconds: float) -> None:
+        return None
 
     async def pay(self, _user_id: str, _method: str, _cost: float) -> None:
         return None
@@ -80,7 +86,7 @@ class World:
 
     async def call(self, method: str, **params: object) -> dict[str, Any]:
         text = msgspec.json.encode({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
-        answer = await self.calls.answer(text, cast(Any, self.caller))
+        answer = await self.calls.answer(self.calls.take(text), cast(Any, self.caller))
         return cast(dict[str, Any], msgspec.json.decode(answer.text))
 
 
@@ -152,10 +158,49 @@ async def test_refused_call_costs_nothing() -> None:
         return aggregator_pb2.ListChatsResponse()
 
     world = World(count)
-    world.door.refuse = True
+    world.door.refuses = {"chats.list"}
     error = (await world.call("chats.list"))["error"]
     assert (error["code"], error["data"]["retry_after_ms"]) == (-32008, 5)
     assert reached == 0
+
+
+def test_what_needs_no_work_is_answered_at_once() -> None:
+    """What is shed or no call is answered without a task, a trace or a look at its params; a call is not."""
+    world = World(cast(Behavior, None))
+    world.door.refuses = {"chats.list"}
+
+    def answer(text: bytes) -> Any:
+        taken = world.calls.take(text).answer
+        return None if taken is None else msgspec.json.decode(taken.text or b"0")
+
+    assert answer(b'{"jsonrpc":"2.0","id":7,"method":"chats.list","params":{"no":1}}')["id"] == 7
+    assert answer(b'{"jsonrpc":"2.0","method":"chats.list"}') == 0
+    assert answer(b"{")["error"]["code"] == -32700
+    assert answer(b'[{"jsonrpc":"2.0","id":7,"method":"chats.list"},1]')[1]["error"]["code"] == -32600
+    assert answer(b'{"jsonrpc":"2.0","id":7,"method":"chats.get"}') is None
+    assert answer(b'{"jsonrpc":"2.0","id":7,"method":"no.such"}') is None
+
+
+async def test_a_batch_of_which_a_part_is_shed() -> None:
+    """Each call of a batch has its own fate, in its own place."""
+
+    async def served(_request: Message) -> Message:
+        return aggregator_pb2.GetChatResponse()
+
+    world = World(served)
+    world.door.refuses = {"chats.list"}
+    text = msgspec.json.encode(
+        [
+            {"jsonrpc": "2.0", "id": 1, "method": "chats.list"},
+            {"jsonrpc": "2.0", "id": 2, "method": "chats.get", "params": {"chat_id": CHAT}},
+        ]
+    )
+    answer = await world.calls.answer(world.calls.take(text), cast(Any, world.caller))
+    first, second = msgspec.json.decode(answer.text)
+    assert (first["id"], first["error"]["data"]["reason"]) == (1, "SHED")
+    assert (second["id"], "result" in second) == (2, True)
+    assert [error.reason for error in answer.errors] == ["SHED"]
+    assert world.door.under_way == 0
 
 
 async def test_unexpected_failure_says_nothing_of_the_inside() -> None:
