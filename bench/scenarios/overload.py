@@ -151,7 +151,7 @@ class _Trials:
     def carried(self) -> float:
         """The greatest rate found that is carried, calls a second."""
         good, bad, rate = 0.0, 0.0, FIRST
-        while not bad or (good and bad / good > FINEST):
+        while not (good and bad and bad / good <= FINEST):
             run = self.run(rate, SEARCH_S, f"trying {rate:.0f} calls/s")
             if _is_carried(run):
                 good = rate
