@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import structlog
@@ -37,7 +38,8 @@ class Pushed:
         place: where it stands in the user's stream; the stream's tip for what the mailbox filled in, None for
             what is ephemeral.
         event_id: as the frame has it; empty for what is ephemeral.
-        frame: the JSON-RPC notification.
+        frame: the JSON-RPC notification; empty for a kind that this edge does not know: it has its number,
+            and there is nothing to tell.
         filled: names what the mailbox filled in, by all that it tells; empty for what came by the bus.
         accepted_at: Unix time, seconds, at which the sender's mailbox took a new message; 0 for other events.
         traceparent: context of what caused it; empty where that is not traced.
@@ -92,15 +94,21 @@ class Backlog:
         return Pushed(
             place=entry.event_id,
             event_id=event_id,
-            frame=self._encode(self._notifications.write_entry(envelope, event_id)),
+            frame=self._frame(self._notifications.write_entry(envelope, event_id)),
             accepted_at=created.seconds + created.nanos / 1e9,
             traceparent=envelope.traceparent,
         )
 
     def ephemeral(self, payload: bytes) -> Pushed:
         """The frame for an event that is not kept."""
-        frame = self._encode(self._notifications.write_ephemeral(payload))
+        frame = self._frame(self._notifications.write_ephemeral(payload))
         return Pushed(place=None, event_id="", frame=frame)
+
+    def _frame(self, notification: dict[str, Any] | None) -> bytes:
+        if notification is None:
+            log.warning("an event of a kind that this edge is too old for was left out")
+            return b""
+        return self._encode(notification)
 
     async def since(self, user_id: str, cursor: EventId | None) -> Caught:
         """Everything after a cursor; nothing, from now on, where there is none.
@@ -118,7 +126,8 @@ class Backlog:
             with call.on_behalf_of(user_id):  # also where no call of the user's has begun it
                 return await self._filled(user_id, cursor)
         position = page.entries[-1].event_id if page.entries else cursor
-        return Caught(events=tuple(map(self.written, page.entries)), position=position, recovered=True)
+        events = tuple(event for event in map(self.written, page.entries) if event.frame)
+        return Caught(events=events, position=position, recovered=True)
 
     async def _tip(self, user_id: str) -> EventId:
         try:

@@ -87,13 +87,13 @@ class Follower:
             self._held.append(event)
 
     def _pass(self, event: Pushed) -> None:
-        if event.place is None:
+        if event.place is not None and not event.place.is_next_after(self.position):
+            if event.place.follows(self.position):
+                self.missed(self)
+            return
+        self.position = event.place or self.position
+        if event.frame:
             self._deliver((event,))
-        elif event.place.is_next_after(self.position):
-            self.position = event.place
-            self._deliver((event,))
-        elif event.place.follows(self.position):
-            self.missed(self)
 
     def catch_up(self, events: Sequence[Pushed]) -> None:
         """Delivers a catch-up, less what the one before filled in already."""

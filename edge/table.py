@@ -121,13 +121,15 @@ class Notifications:
         name, convert = self._by_type[message.DESCRIPTOR.full_name]
         return {"jsonrpc": "2.0", "method": name, "params": convert(message)}
 
-    def write_entry(self, envelope: notifications_pb2.Notification, event_id: str) -> dict[str, Any]:
-        """The notification object for an entry of the bus, with its number."""
-        return self.write_body(_body_of(envelope), event_id)
+    def write_entry(self, envelope: notifications_pb2.Notification, event_id: str) -> dict[str, Any] | None:
+        """The notification object for an entry of the bus, with its number; None for a kind of later days."""
+        body = _body_of(envelope)
+        return None if body is None else self.write_body(body, event_id)
 
-    def write_ephemeral(self, payload: bytes) -> dict[str, Any]:
-        """The notification object for what is pushed and not kept."""
-        return self.write(_body_of(notifications_pb2.Notification.FromString(payload)))
+    def write_ephemeral(self, payload: bytes) -> dict[str, Any] | None:
+        """The notification object for what is pushed and not kept; None for a kind of later days."""
+        body = _body_of(notifications_pb2.Notification.FromString(payload))
+        return None if body is None else self.write(body)
 
     def write_body(self, body: Message, event_id: str) -> dict[str, Any]:
         """The notification object for a kept event under this id."""
@@ -136,9 +138,7 @@ class Notifications:
         return notification
 
 
-def _body_of(envelope: notifications_pb2.Notification) -> Message:
+def _body_of(envelope: notifications_pb2.Notification) -> Message | None:
     which = envelope.WhichOneof("body")
-    if which is None:
-        raise ValueError("the event's kind is not known to this edge")
-    body: Message = getattr(envelope, which)
+    body: Message | None = getattr(envelope, which) if which else None
     return body

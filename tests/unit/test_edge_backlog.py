@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import cast
 
 from edge.backlog import Backlog, Caught
-from mesh.bus import Bus, EventId, Page
+from mesh.bus import Bus, Entry, EventId, Page
 from mesh.errors import Unavailable
 from messenger.common.v1 import types_pb2
 from messenger.dbapi.v1 import dbapi_pb2, dbapi_pb2_grpc
@@ -129,3 +129,9 @@ async def test_a_chat_that_moves_on_while_its_node_is_away_is_told_each_time() -
     world.mailbox.chats[0].chat.peer_read_up_to = "m-one"
     (second,) = (await world.since()).events
     assert first.filled != second.filled
+
+
+def test_an_event_of_later_days_has_no_frame() -> None:
+    """An entry that a newer dbstore wrote keeps its place, and an old edge lives on."""
+    written = World().backlog.written(Entry(event_id=CURSOR, payload=b""))
+    assert (written.place, written.frame) == (CURSOR, b"")

@@ -89,6 +89,6 @@ def test_kept_notifications_have_ids_and_the_others_none() -> None:
 
 
 def test_an_entry_of_no_known_kind() -> None:
-    """An entry that this edge does not know is refused, not written half."""
-    with pytest.raises(ValueError, match="not known"):
-        Notifications().write_entry(notifications_pb2.Notification(), "1-2-3")
+    """Of a kind that this edge does not know there is nothing to write, kept or not."""
+    assert Notifications().write_entry(notifications_pb2.Notification(), "1-2-3") is None
+    assert Notifications().write_ephemeral(b"") is None

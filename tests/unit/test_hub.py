@@ -166,6 +166,19 @@ async def test_missing_number_is_not_skipped(world: World) -> None:
     assert world.frames == [b"1", b"2", b"3"]
 
 
+async def test_an_event_with_nothing_to_tell_counts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this edge is too old to tell is no gap: the next event is delivered, and nobody is brought up."""
+    follower = await world.live()
+    world.feed.push(1)
+    nothing = Pushed(place=place(2), event_id=str(place(2)), frame=b"")
+    with monkeypatch.context() as patch:
+        patch.setattr(world.backlog, "written", lambda _: nothing)
+        world.feed.push(2)
+    world.feed.push(3)
+    assert world.frames == [b"1", b"3"]
+    assert follower.position == place(3)
+
+
 async def test_duplicates_are_dropped(world: World) -> None:
     """An event that was delivered already is not delivered again."""
     await world.live()
