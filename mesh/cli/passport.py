@@ -10,7 +10,7 @@ import click
 
 from mesh.amqp.topology import RETRY
 from mesh.cli.parked import message_id_of
-from mesh.cli.places import JSON, Places, operate, places
+from mesh.cli.places import JSON, Places, operate, places, progress_bar
 
 if TYPE_CHECKING:
     from mesh.amqp.parking import ParkedBody
@@ -245,7 +245,9 @@ async def _copies(settings: Places, message_id: str, user: str) -> "Sequence[Cop
     from mesh.mailbox.inspection import Inspector
 
     async with settings.shards(Inspector) as inspector:
-        return await inspector.copies(message_id, user)
+        with progress_bar() as bar:
+            task = bar.add_task("shards", total=inspector.shard_count, visible=not user)
+            return await inspector.copies(message_id, user, lambda: bar.advance(task))
 
 
 async def _streams(

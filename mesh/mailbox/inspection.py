@@ -1,6 +1,7 @@
 """What an operator asks of all shards at once: one message's copies, what the outboxes hold."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -54,19 +55,25 @@ class Waiting:
 class Inspector(Sharded):
     """Looks through all shards; `sharded.Sharded` describes the arguments."""
 
-    async def copies(self, message_id: str, owner: str = "") -> list[Copy]:
+    async def copies(
+        self, message_id: str, owner: str = "", looked: Callable[[], None] = lambda: None
+    ) -> list[Copy]:
         """Every copy of a message, the sender's first.
 
         Args:
             message_id: the message.
             owner: its sender or receiver, where known: then indexes lead to both copies. Without one, every
                 message of every shard is looked at.
+            looked: called each time that all of a shard was looked at.
         """
         if not owner:
-            found = await asyncio.gather(
-                *(self._find(shard, {"message_id": message_id}) for shard in self._shards)
-            )
-            return self._sorted([copy for of_shard in found for copy in of_shard])
+            found: list[Copy] = []
+            for looking in asyncio.as_completed(
+                [self._find(shard, {"message_id": message_id}) for shard in self._shards]
+            ):
+                found += await looking
+                looked()
+            return self._sorted(found)
         mine = await self._find(self._of(owner), {"owner": owner, "message_id": message_id})
         if not mine:
             return []
