@@ -5,6 +5,7 @@ import contextlib
 import shutil
 import sys
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -77,7 +78,7 @@ class Breaker:
         self._wires = wires
         self._recorder = recorder
         self._tell = tell
-        self._busy: dict[str, asyncio.Lock] = {}
+        self._busy: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def carry_out(self, plan: Sequence[Round], recovered: Callable[[], Awaitable[None]]) -> None:
         """Does the faults, and returns when everything is healed and ready.
@@ -107,7 +108,7 @@ class Breaker:
         """Two faults of one part at once would undo each other's undoing."""
         async with contextlib.AsyncExitStack() as claimed:
             for part in sorted(parts):
-                await claimed.enter_async_context(self._busy.setdefault(part, asyncio.Lock()))
+                await claimed.enter_async_context(self._busy[part])
             yield
 
     def _parts(self, fault: Fault) -> set[str]:
@@ -231,7 +232,11 @@ class Breaker:
         yield
 
     async def _restart_all(self, names: Sequence[str]) -> None:
-        for name in names:
+        left = list(names)
+        while left:
+            # What another fault has now comes later, where that is possible.
+            name = next((one for one in left if not self._busy[one].locked()), left[0])
+            left.remove(name)
             async with self._claim([name]):
                 await asyncio.to_thread(self._stack.stop, name)
                 await self._ready(name)
