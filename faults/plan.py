@@ -129,13 +129,23 @@ def make(seed: int, seconds: float, layout: Layout, only: Sequence[str] = ()) ->
     return [_spread(faults, chance) for faults in rounds]
 
 
+def what(fault: Fault) -> str:
+    """What every plan has once: a kind, or of `kill-service` one for each service."""
+    return f"{fault.kind} {service_of(fault.target)}" if fault.kind == "kill-service" else fault.kind
+
+
+def service_of(program: str) -> str:
+    """The service that a program is a process of."""
+    return program.partition("-")[0]
+
+
 def _each_once(kind: str, layout: Layout, chance: random.Random) -> list[Fault]:
     """A kind's faults that every run has: one, or one a service."""
     if kind != "kill-service":
         return [_fault(kind, _target(kind, layout, chance), chance)]
     of_sort: dict[str, list[str]] = {}
     for service in layout.services:
-        of_sort.setdefault(service.partition("-")[0], []).append(service)
+        of_sort.setdefault(service_of(service), []).append(service)
     return [_fault(kind, chance.choice(programs), chance) for programs in of_sort.values()]
 
 

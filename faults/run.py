@@ -149,7 +149,7 @@ class Run:
             lives = [asyncio.create_task(person.live(over, PACE)) for person in everyone]
             await asyncio.sleep(1.0)
             made = plan.make(self._options.seed, self._options.seconds, layout, self._options.only)
-            await breaker.carry_out(made, lambda: self._recover(everyone))
+            await breaker.carry_out(made, self._options.seconds, lambda: self._recover(everyone))
             over.set()
             await self._finish(dict(zip(lives, everyone, strict=True)))
             await self._settle()

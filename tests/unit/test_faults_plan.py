@@ -4,11 +4,14 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import cast
 
 import pytest
 
 from faults import plan
-from faults.breaking import Breaker
+from faults.breaking import Breaker, Wires
+from faults.history import Recorder
+from mesh.stack import Stack
 from mesh.stack.ports import reserve_block
 
 LAYOUT = plan.Layout(
@@ -37,7 +40,7 @@ def test_every_kind_and_every_service_comes(seed: int, seconds: int) -> None:
     """However short it is, a plan holds every kind, kills every service once, and has known targets only."""
     made = flat(plan.make(seed, seconds, LAYOUT))
     assert {fault.kind for fault in made} == set(plan.KINDS)
-    killed = {fault.target.partition("-")[0] for fault in made if fault.kind == "kill-service"}
+    killed = {plan.service_of(fault.target) for fault in made if fault.kind == "kill-service"}
     assert killed == {"dbapi", "dbstore", "edge"}
     targets = {*LAYOUT.brokers, *LAYOUT.redis, *LAYOUT.services, *LAYOUT.wires, "0", "1", ""}
     assert {fault.target for fault in made} <= targets
@@ -63,6 +66,35 @@ def test_every_kind_can_be_done() -> None:
     """Each kind of the plan has a method that does it."""
     for kind in plan.KINDS:
         assert hasattr(Breaker, f"_{kind.replace('-', '_')}"), kind
+
+
+async def test_a_slow_machine_leaves_out_what_was_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When time is over only rounds are left out that do nothing new: each kind, each service comes once."""
+    done: list[str] = []
+
+    async def do(_breaker: Breaker, fault: plan.Fault) -> None:
+        done.append(f"{fault.kind} {fault.target}")
+
+    async def recovered() -> None:
+        done.append("recovered")
+
+    monkeypatch.setattr(Breaker, "_do", do)
+    breaker = Breaker(cast(Stack, None), LAYOUT, cast(Wires, None), cast(Recorder, None), lambda _text: None)
+    targets = (
+        "kill-service dbapi",
+        "kill-service dbapi-2",
+        "kill-service edge-1",
+        "wire-mute dbapi",
+        "wire-mute x",
+    )
+    rounds = [
+        (plan.Fault(kind=kind, target=target, after=0, lasts=0),)
+        for kind, _, target in (one.partition(" ") for one in targets)
+    ]
+    await breaker.carry_out(rounds, 0, recovered)
+    assert done == [
+        "kill-service dbapi", "recovered", "kill-service edge-1", "recovered", "wire-mute dbapi", "recovered"
+    ]  # fmt: skip
 
 
 @asynccontextmanager
