@@ -1,6 +1,5 @@
 """The command `audit`: looks whether the mailboxes hold what was promised."""
 
-import json
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mesh.cli.places import JSON, operate, places, progress_bar
+from mesh.cli.places import JSON, make_table, operate, places, print_parts, progress_bar, show_json
 
 if TYPE_CHECKING:
     from mesh.mailbox.differences import Finding
@@ -39,7 +38,7 @@ def audit(since: datetime | None, repair: bool, settled: float, as_json: bool) -
     chats, messages, findings = operate(_audit(start, timedelta(seconds=settled), repair=repair))
     if as_json:
         listed = [asdict(finding) for finding in findings]
-        click.echo(json.dumps({"chats": chats, "messages": messages, "findings": listed}, indent=2))
+        show_json({"chats": chats, "messages": messages, "findings": listed})
     else:
         _print(findings)
         click.echo(f"{chats} chats, {messages} copies of messages, {len(findings)} findings.")
@@ -67,16 +66,13 @@ async def _audit(
 def _print(findings: "list[Finding]") -> None:
     if not findings:
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("what", "mailbox", "chat", "message", "detail", "", box=None)
+    table = make_table("what", "mailbox", "chat", "message", "detail", "")
     for finding in findings:
         state = "[green]repaired[/]" if finding.repaired else "[red]left[/]"
         table.add_row(
             finding.fault, finding.owner, finding.chat_id, finding.message_id, finding.detail, state
         )
-    Console().print(table)
+    print_parts(table)
 
 
 COMMANDS = (audit,)

@@ -1,7 +1,6 @@
 """The commands `outbox …`: events between a write and the queue's confirm."""
 
 import asyncio
-import json
 import sys
 import time
 from dataclasses import asdict
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mesh.cli.places import JSON, operate, places, progress_bar
+from mesh.cli.places import JSON, make_table, operate, places, print_parts, progress_bar, show_json
 
 if TYPE_CHECKING:
     from mesh.mailbox.inspection import Waiting
@@ -29,19 +28,16 @@ def status(as_json: bool) -> None:
     """Show how much waits on each shard, and since when."""
     rows = operate(_waiting())
     if as_json:
-        click.echo(json.dumps([asdict(row) for row in rows], default=str, indent=2))
+        show_json([asdict(row) for row in rows])
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("shard", "kind", "waiting", "oldest", box=None)
+    table = make_table("shard", "kind", "waiting", "oldest")
     for row in rows:
         if row.count:
             table.add_row(str(row.shard), row.kind, str(row.count), _age(row.oldest))
     if not any(row.count for row in rows):
         click.echo("Every outbox is empty.")
         return
-    Console().print(table)
+    print_parts(table)
 
 
 @outbox.command()
@@ -51,7 +47,7 @@ def flush(wait: float, as_json: bool) -> None:
     """Have dbapi's relays publish all that waits now; watch until it is gone. Exit status 1 if it is not."""
     left = operate(_flush(wait))
     if as_json:
-        click.echo(json.dumps({"left": left}))
+        show_json({"left": left})
     elif left:
         click.echo(
             f"{left} still wait. Is dbapi running, and RabbitMQ? See: make status, outbox status", err=True

@@ -1,13 +1,12 @@
 """The commands `parked …`: what the retry ladder gave up on, and what becomes of it."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from mesh.cli.places import JSON, operate, places, progress_bar
+from mesh.cli.places import JSON, make_table, operate, places, print_parts, progress_bar, show_json
 
 if TYPE_CHECKING:
     from mesh.amqp.parking import ParkedBody, ParkingLot
@@ -32,15 +31,14 @@ def list_(as_json: bool) -> None:
     """List what is parked, the oldest first, with the cause of the last attempt."""
     found = operate(_look())
     if as_json:
-        click.echo(json.dumps([_summary(one) for one in found], indent=2))
+        show_json([_summary(one) for one in found])
         return
     if not found:
         click.echo("Nothing is parked.")
         return
-    from rich.console import Console
-    from rich.table import Table
+    from rich.markup import escape
 
-    table = Table("key", "events", "kinds", "age", "attempts", "cause", box=None)
+    table = make_table("key", "events", "kinds", "age", "attempts", "cause")
     for one in found:
         row = _summary(one)
         age = timedelta(seconds=row["age_s"]) if row["age_s"] is not None else ""
@@ -50,9 +48,9 @@ def list_(as_json: bool) -> None:
             " ".join(row["kinds"]),
             str(age),
             str(row["attempts"]),
-            row["cause"],
+            escape(row["cause"]),
         )
-    Console().print(table)
+    print_parts(table)
     click.echo("\nSee one: parked show KEY. Once the cause is gone: parked replay KEY … or --all")
 
 
@@ -67,24 +65,21 @@ def show(key: str, as_json: bool) -> None:
         events = [MessageToDict(event, preserving_proto_field_name=True) for event in one.events]
         if as_json:
             more = {"traceparent": one.delivery.traceparent, "body": one.body.hex(), "contents": events}
-            click.echo(json.dumps(_summary(one) | more, indent=2, ensure_ascii=False))
+            show_json(_summary(one) | more)
         else:
             _print(one, events)
 
 
 def _print(one: "ParkedBody", events: Sequence[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from rich.markup import escape
 
-    console, summary = Console(), _summary(one)
-    console.print(
-        f"{one.key}: {len(one.body)} bytes, attempts {summary['attempts']}, cause: {summary['cause']}"
-    )
+    summary = _summary(one)
+    click.echo(f"{one.key}: {len(one.body)} bytes, attempts {summary['attempts']}, cause: {summary['cause']}")
     for number, event in enumerate(events, start=1):
-        table = Table(f"event {number}", "", box=None, title_justify="left")
+        table = make_table(f"event {number}", "")
         for name, value in _flat(event):
-            table.add_row(name, value)
-        console.print(table)
+            table.add_row(name, escape(value))
+        print_parts(table)
 
 
 def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -140,7 +135,10 @@ def _apply(
             return [one.key for one in chosen]
 
     done = operate(work())
-    click.echo(json.dumps({word: done}) if as_json else f"{len(done)} {word}.")
+    if as_json:
+        show_json({word: done})
+    else:
+        click.echo(f"{len(done)} {word}.")
 
 
 async def _look() -> "list[ParkedBody]":

@@ -1,6 +1,5 @@
 """The command `message`: the passport of one message, derived from what the servers hold anyway."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -10,7 +9,7 @@ import click
 
 from mesh.amqp.topology import RETRY
 from mesh.cli.parked import message_id_of
-from mesh.cli.places import JSON, Places, operate, places, progress_bar
+from mesh.cli.places import JSON, Places, make_table, operate, places, print_parts, progress_bar, show_json
 
 if TYPE_CHECKING:
     from mesh.amqp.parking import ParkedBody
@@ -85,14 +84,15 @@ def message(message_id: str, user: str, as_json: bool) -> None:
     traces = operate(_trace(message_id, user))
     if not traces.copies:
         raise click.ClickException(
-            f"No mailbox holds {message_id}: it was never accepted, or is another user's than {user}."
+            f"No mailbox of {user} or of those with whom {user} has chats holds {message_id}. Try it without"
+            " --user: that looks everywhere."
             if user
             else f"No mailbox holds {message_id}: it was never accepted."
         )
     stamps, stuck = passport(traces), stuck_at(traces)
     if as_json:
         whole = {"message_id": message_id, "stamps": [asdict(one) for one in stamps], "stuck": stuck}
-        click.echo(json.dumps(whole | {"troubles": traces.troubles}, default=str, indent=2))
+        show_json(whole | {"troubles": traces.troubles})
     else:
         _print(stamps, stuck, traces.troubles)
     raise SystemExit(2 if stuck else 0)
@@ -143,7 +143,7 @@ def _queued(sent: "Copy | None", got: "Copy | None") -> Stamp:
         return Stamp(
             stage="queued", done=bool(got), at=sent.outbox_since, place=f"shard {sent.shard}", detail=detail
         )
-    return Stamp(stage="queued", done=True, detail="confirmed by the queue")
+    return Stamp(stage="queued", done=True, place="RabbitMQ", detail="confirmed by the queue")
 
 
 def _verdict(sent: "Copy | None", got: "Copy | None") -> Stamp:
@@ -300,20 +300,16 @@ async def _queues(settings: Places, message_id: str) -> "tuple[list[ParkedBody],
 
 
 def _print(stamps: Sequence[Stamp], stuck: str, troubles: Sequence[str]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from rich.markup import escape
 
     marks = {True: "[green]yes[/]", False: "[yellow]no[/]", None: "?"}
-    table = Table("stage", "", "when (UTC)", "where", "", box=None)
+    table = make_table("stage", "", "when (UTC)", "where", "")
     for one in stamps:
         when = f"{one.at:%Y-%m-%d %H:%M:%S}.{one.at.microsecond // 1000:03}" if one.at else ""
-        table.add_row(one.stage, marks[one.done], when, one.place, one.detail)
-    console = Console()
-    console.print(table)
-    for trouble in troubles:
-        console.print(f"[yellow]not asked[/] {trouble}")
+        table.add_row(one.stage, marks[one.done], when, one.place, escape(one.detail))
+    print_parts(table, *(f"[yellow]not asked[/] {trouble}" for trouble in troubles))
     if stuck:
-        console.print(f"[red]stuck[/] {stuck}")
+        print_parts(f"[red]stuck[/] {escape(stuck)}")
 
 
 COMMANDS = (message,)

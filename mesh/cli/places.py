@@ -1,9 +1,11 @@
 """Where the operator's commands find the servers, and how their failures are told."""
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -13,6 +15,7 @@ from mesh.settings import CommonSettings, MongoSettings, RedisSettings, load
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+    from rich.table import Table
 
     from mesh.mailbox.sharded import Sharded
 
@@ -21,6 +24,9 @@ Shards = TypeVar("Shards", bound="Sharded")
 
 
 NAMES = ("MONGO_SHARDS", "AMQP_URL", "REDIS_URLS")
+
+UNBOUNDED = 400
+"""Columns of what is printed to no terminal."""
 
 
 class Places(CommonSettings, MongoSettings, QueueSettings, RedisSettings):
@@ -63,6 +69,29 @@ def operate(work: Coroutine[Any, Any, Result]) -> Result:
             f"{error.detail} Look at the servers (make status), or at the addresses in MONGO_SHARDS, AMQP_URL"
             " and REDIS_URLS."
         ) from None
+
+
+def make_table(*headers: str) -> "Table":
+    """A table whose cells are broken where a terminal is narrow, and never cut: ids are to be copied."""
+    from rich.table import Column, Table
+
+    return Table(*(Column(header, overflow="fold") for header in headers), box=None, pad_edge=False)
+
+
+def print_parts(*parts: "Table | str") -> None:
+    """Prints tables and marked-up text; as wide as they are where no terminal bounds them."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=UNBOUNDED)
+    for part in parts:
+        console.print(part)
+
+
+def show_json(value: object) -> None:
+    """Prints JSON for programs; times in RFC 3339."""
+    click.echo(json.dumps(value, default=datetime.isoformat, indent=2, ensure_ascii=False))
 
 
 def progress_bar() -> "Progress":

@@ -11,7 +11,7 @@ from functools import partial
 
 from mesh.mailbox import documents
 from mesh.mailbox.counting import count_anew
-from mesh.mailbox.differences import Fault, Finding, Side, differences
+from mesh.mailbox.differences import Fault, Finding, Side, differences, is_folded
 from mesh.mailbox.documents import Document
 from mesh.mailbox.driver import Shard
 from mesh.mailbox.model import OutboxKind, StoredChat, StoredMessage
@@ -93,6 +93,9 @@ class Auditor(Sharded):
             case Fault.FOLD:
                 await self._appenders[self.shard_of(owner)].fold(sides[owner].log)
                 await self._tell(owner, finding.chat_id)
+                after = await self._side(owner, finding.chat_id)
+                if not is_folded(after, self._now()):
+                    return finding  # it runs ahead of its log, and folding moves forward only
             case Fault.UNREAD:
                 await count_anew(self._of(owner), owner, finding.chat_id)
                 await self._tell(owner, finding.chat_id)

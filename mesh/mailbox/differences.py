@@ -77,6 +77,11 @@ def differences(one: Side, other: Side, chat_id: str, settled: datetime) -> Iter
         yield from _of_copies(side, peer, chat_id, settled)
 
 
+def is_folded(side: Side, settled: datetime) -> bool:
+    """Whether a chat tells what its log does."""
+    return bool(not side.log or (side.chat and not _of_fold(side.chat, side.log, settled)))
+
+
 def _of_log(side: Side, chat_id: str) -> Iterator[Finding]:
     head = Head()
     for place, entry in enumerate(side.log, start=1):

@@ -17,6 +17,9 @@ from mesh.mailbox.sharded import Sharded
 LONGEST_S = 600.0
 """Seconds that one command over a whole shard may take."""
 
+CHATS_AT_ONCE = 500
+"""Chats that one query looks through for a message."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copy:
@@ -76,10 +79,24 @@ class Inspector(Sharded):
             return self._sorted(found)
         mine = await self._find(self._of(owner), {"owner": owner, "message_id": message_id})
         if not mine:
-            return []
+            return await self._with_peers(owner, message_id)
         known = mine[0].message
         theirs = {"owner": known.peer_id, "chat_id": known.chat_id, "message_id": message_id}
         return self._sorted([*mine, *await self._find(self._of(known.peer_id), theirs)])
+
+    async def _with_peers(self, owner: str, message_id: str) -> list[Copy]:
+        """Copies in the mailboxes of those with whom the owner has chats: one may be on its way to here."""
+        shard, fields = self._of(owner), {"chat_id": 1, "peer_id": 1}
+        cursor = shard.chats.find({"_id": documents.under(owner)}, fields)
+        chats = await shard.run(partial(cursor.to_list, None), LONGEST_S)
+        found: list[Copy] = []
+        for index, positions in self._by_shard([chat["peer_id"] for chat in chats]).items():
+            for start in range(0, len(positions), CHATS_AT_ONCE):
+                some = [chats[position] for position in positions[start : start + CHATS_AT_ONCE]]
+                places = [{"owner": one["peer_id"], "chat_id": one["chat_id"]} for one in some]
+                query = {"$or": [place | {"message_id": message_id} for place in places]}
+                found += await self._find(self._shards[index], query)
+        return found
 
     def _sorted(self, copies: list[Copy]) -> list[Copy]:
         return sorted(copies, key=lambda copy: copy.message.owner != copy.message.sender_id)

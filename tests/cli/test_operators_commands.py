@@ -192,6 +192,22 @@ def test_replay_and_drop(place: Place) -> None:
     assert place.mesh("parked", "list").stdout == "Nothing is parked.\n"
 
 
+def test_what_is_printed_is_whole(place: Place) -> None:
+    """Tables cut nothing off, and take nothing of what users wrote for markup."""
+    accepted = MessageAccepted(receiver_id=BOB)
+    accepted.message.text = "[/red] [link] " + "long " * 60
+    place.park(encode([Event(message_accepted=accepted)]))
+    [one] = place.json("parked", "list")
+    shown = place.mesh("parked", "show", one["key"])
+    assert shown.exit_code == 0
+    assert accepted.message.text.strip() in shown.stdout
+    (message,) = place.with_store(lambda store: sent(store, "hello"))
+    place.with_store(lambda store: deliver(store))
+    told = place.mesh("audit", "--settled", "0").stdout
+    assert message.message_id in told
+    assert message.chat_id in told
+
+
 def test_a_slip_of_the_finger_does_nothing(place: Place) -> None:
     """A key that is not there, no key at all, or no confirmation: nothing is replayed or dropped."""
     place.park(body_of("m1"))
@@ -229,9 +245,10 @@ def test_outbox_status_and_flush(place: Place) -> None:
 def test_passport_follows_a_message(place: Place) -> None:
     """Each stage shows as soon as it was reached; what waits says where and what helps."""
     (message,) = place.with_store(lambda store: sent(store, "hello"))
-    passport = place.json("message", message.message_id)
-    assert "in the outbox of shard" in passport["stuck"]
-    assert done(passport) == {"accepted", "stored"}
+    for hint in ((), ("--user", ANN), ("--user", BOB)):
+        passport = place.json("message", message.message_id, *hint)
+        assert "in the outbox of shard" in passport["stuck"]
+        assert done(passport) == {"accepted", "stored"}
 
     place.with_store(lambda store: deliver(store))
     place.park(body_of(message.message_id))
@@ -393,6 +410,14 @@ def test_audit_folds_a_chat_again(place: Place) -> None:
     assert faults(place) == [("the chat is not the fold of its log", BOB, False)]
     assert faults(place, "--repair") == [("the chat is not the fold of its log", BOB, True)]
     assert faults(place) == []
+
+
+def test_audit_does_not_claim_what_it_did_not_mend(place: Place) -> None:
+    """A chat that runs ahead of its log is not called repaired: folding moves forward only."""
+    place.with_store(conversation)
+    ahead = {"$set": {"seq": 9, "incoming": 9}}
+    place.raw(BOB, "chats", lambda chats: chats.update_one({"owner": BOB}, ahead))
+    assert faults(place, "--repair") == [("the chat is not the fold of its log", BOB, False)]
 
 
 @pytest.mark.parametrize(
