@@ -56,7 +56,7 @@ class Settings(CommonSettings, RedisSettings):
     limit_burst: float = Field(default=300.0, gt=0, description="Tokens that such a bucket holds.")
     limit_concurrent: int = Field(default=100, gt=0, description="Calls of one user under way at once.")
     calls_per_edge: int = Field(
-        default=2_000,
+        default=500,
         gt=0,
         description="Calls that an edge can work on at once; a fifth is kept for critical ones.",
     )

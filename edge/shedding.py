@@ -22,7 +22,7 @@ LAST_UP_AFTER = 5.0
 LAG, LAG_OF_NO_HOPE = 0.25, 1.0
 """Seconds by which the loop of a worker with no time left lags, and of one that is of no use any more."""
 
-SLOW, SLOW_OF_NO_HOPE = 0.25, 2.0
+SLOW, SLOW_OF_NO_HOPE = 0.2, 2.0
 MANY = 0.5
 """Seconds, and the share of calls that take longer when something behind this worker has no time left.
 
