@@ -72,7 +72,7 @@ class Admission:
         self._worker = WorkerShedder()
         self._fleet = FleetShedder(calls_per_edge=calls_per_edge)
         self._of_user: Counter[str] = Counter()
-        self._uncritical = 0
+        self._at_once = self._uncritical = 0
 
     async def __aenter__(self) -> "Admission":
         return self
@@ -101,6 +101,7 @@ class Admission:
                 f"More than {self._concurrent} calls at once; wait for answers.", reason="TOO_MANY_CALLS"
             )
         self._of_user[user_id] += 1
+        self._at_once += 1
         self._uncritical += method.criticality < CRITICAL
 
     def end(self, user_id: str, method: Method) -> None:
@@ -108,11 +109,12 @@ class Admission:
         self._of_user[user_id] -= 1
         if not self._of_user[user_id]:
             del self._of_user[user_id]
+        self._at_once -= 1
         self._uncritical -= method.criticality < CRITICAL
 
     def answered(self, seconds: float) -> None:
         """Hears how long a call took behind this worker."""
-        self._strain.answered(seconds)
+        self._strain.answered(seconds, self._at_once)
 
     async def pay(self, user_id: str, method: str, cost: float) -> None:
         """Takes tokens from the user's bucket for a method.

@@ -28,6 +28,9 @@ MANY = 0.5
 
 A share and not a mean: where one shard of several hangs its users' calls are very slow and few."""
 
+FEW = 12
+"""Calls at once that are no queue: what is slow among them is not so for want of room here."""
+
 WEIGHT = 0.05
 """Of one call in those shares: the last twenty or so count."""
 
@@ -52,10 +55,11 @@ class Strain:
     _slow: float = 0.0
     _too_late: float = 0.0
 
-    def answered(self, seconds: float) -> None:
-        """A call behind this worker took so long."""
-        self._slow += ((seconds > SLOW) - self._slow) * WEIGHT
-        self._too_late += ((seconds > SLOW_OF_NO_HOPE) - self._too_late) * WEIGHT
+    def answered(self, seconds: float, at_once: int) -> None:
+        """A call behind this worker took so long; so many were under way."""
+        queued = at_once > FEW
+        self._slow += ((queued and seconds > SLOW) - self._slow) * WEIGHT
+        self._too_late += ((queued and seconds > SLOW_OF_NO_HOPE) - self._too_late) * WEIGHT
 
     def look(self, *, elapsed: float, used: float, late: float) -> None:
         """Takes a measurement.

@@ -7,6 +7,7 @@ import pytest
 from edge import table
 from edge.admission import TICK, Admission
 from edge.buckets import SharedBuckets
+from edge.shedding import FEW
 from edge.table import Method
 from mesh.errors import ResourceExhausted
 
@@ -121,7 +122,9 @@ def test_a_part_of_a_kind(admission: Admission, hand: Hand) -> None:
 
 
 def test_slow_calls_behind_it(admission: Admission, hand: Hand) -> None:
-    """Where most calls take too long the least critical are dropped, however idle the worker is."""
+    """Where most of many calls take too long the least critical are dropped, however idle the worker is."""
+    for number in range(FEW + 1):
+        admission.begin(f"user-{number}", SEND)
     for _ in range(20):
         for _ in range(5):
             admission.answered(1.0)

@@ -5,6 +5,7 @@ import pytest
 from edge.shedding import (
     AT_EASE,
     DOWN_AFTER,
+    FEW,
     LAG,
     LAG_OF_NO_HOPE,
     LAST_STEP_AFTER,
@@ -129,7 +130,7 @@ def test_slow_calls_are_a_sign(seconds: float, hopeless: bool) -> None:
     strain = Strain()
     for _ in range(10):
         for _ in range(10):
-            strain.answered(seconds)
+            strain.answered(seconds, FEW + 1)
         looks(strain, 1)
     assert strain.busy > TOO_BUSY
     assert (strain.hopeless > TOO_BUSY) is hopeless
@@ -141,9 +142,18 @@ def test_few_very_slow_calls_are_none() -> None:
     """One shard of four that hangs makes a quarter of the calls very slow, and is not shed for."""
     strain = Strain()
     for number in range(400):
-        strain.answered(5.0 if number % 4 == 0 else 0.01)
+        strain.answered(5.0 if number % 4 == 0 else 0.01, FEW + 1)
         if number % 10 == 0:
             assert looks(strain, 1).busy < TOO_BUSY
+
+
+def test_slow_calls_without_a_queue_are_none() -> None:
+    """Where few calls are under way shedding would help none: a cold or slow machine drops nothing."""
+    strain = Strain()
+    for _ in range(20):
+        for _ in range(10):
+            strain.answered(5.0, FEW)
+        assert looks(strain, 1).busy < AT_EASE
 
 
 # ── the fleet ───────────────────────────────────────────────────────────────────────────────────────────────
