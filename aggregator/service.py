@@ -11,10 +11,17 @@ from aggregator.people import People
 from mesh import call
 from mesh.batching import Batcher
 from mesh.errors import from_code
+from mesh.mailbox.buckets import BucketMap
 from messenger.aggregator.v1 import aggregator_pb2, aggregator_pb2_grpc
 from messenger.dbapi.v1 import dbapi_pb2, dbapi_pb2_grpc
 
 Context: TypeAlias = grpc.aio.ServicerContext
+
+LANES = 16
+"""Batches of messages that may be under way at once. Users are spread over them by their buckets, as they are
+over shards, so that a shard that hangs holds up its own users and hardly anybody else."""
+
+_LANE_OF = BucketMap.even(LANES)
 
 
 class MessengerService(aggregator_pb2_grpc.MessengerServiceServicer):
@@ -30,10 +37,9 @@ class MessengerService(aggregator_pb2_grpc.MessengerServiceServicer):
         self._mailbox = mailbox
         self._parts = parts
         self._people = people
-        # Several flushes at once: a call waits for its own shard's write, not for another batch's.
-        self._sends: Batcher[dbapi_pb2.NewMessage, dbapi_pb2.Appended] = Batcher(
-            self._append, name="sends", concurrency=4
-        )
+        self._sends: list[Batcher[dbapi_pb2.NewMessage, dbapi_pb2.Appended]] = [
+            Batcher(self._append, name="sends") for _ in range(LANES)
+        ]
 
     async def OpenChat(
         self, request: aggregator_pb2.OpenChatRequest, context: Context
@@ -118,9 +124,10 @@ class MessengerService(aggregator_pb2_grpc.MessengerServiceServicer):
         self, request: aggregator_pb2.SendMessageRequest, context: Context
     ) -> aggregator_pb2.SendMessageResponse:
         """Stores a message; the two mailboxes, the queue and the push follow from that."""
-        appended = await self._sends.submit(
+        user_id = call.user_id()
+        appended = await self._sends[_LANE_OF.node_of(user_id)].submit(
             dbapi_pb2.NewMessage(
-                owner_id=call.user_id(),
+                owner_id=user_id,
                 chat_id=request.chat_id,
                 text=request.text,
                 client_msg_id=request.client_msg_id,

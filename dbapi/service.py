@@ -1,5 +1,7 @@
 """MailboxService: gRPC around the mailbox store."""
 
+import asyncio
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeAlias
@@ -43,7 +45,10 @@ class MailboxService(dbapi_pb2_grpc.MailboxServiceServicer):
         self._store = store
         self._announcer = announcer
         self._verifier = verifier
-        self._appends: Batcher[tuple[NewMessage, str], Appended] = Batcher(self._append, name="appends")
+        # A shard that hangs must not hold up the others' messages.
+        self._appends: list[Batcher[tuple[NewMessage, str], Appended]] = [
+            Batcher(self._append, name="appends") for _ in range(store.shard_count)
+        ]
 
     async def OpenChat(
         self, request: dbapi_pb2.OpenChatRequest, context: Context
@@ -58,13 +63,20 @@ class MailboxService(dbapi_pb2_grpc.MailboxServiceServicer):
         self, request: dbapi_pb2.AppendMessagesRequest, context: Context
     ) -> dbapi_pb2.AppendMessagesResponse:
         """Appends messages to their senders' mailboxes, one result an item."""
-        proven = [self._proven(message) for message in request.messages]
-        good = [one for one in proven if not isinstance(one, PermissionDenied | Unauthenticated)]
-        outcomes = iter(await self._appends.submit_all(good))
-        results = [
-            _result(one if isinstance(one, PermissionDenied | Unauthenticated) else next(outcomes))
-            for one in proven
-        ]
+        outcomes: dict[int, Appended | Exception] = {}
+        proven: dict[int, dict[int, tuple[NewMessage, str]]] = defaultdict(dict)
+        for place, message in enumerate(request.messages):
+            one = self._proven(message)
+            if isinstance(one, MessengerError):
+                outcomes[place] = one
+            else:
+                proven[self._store.shard_of(message.owner_id)][place] = one
+        answers = await asyncio.gather(
+            *(self._appends[shard].submit_all(list(of_shard.values())) for shard, of_shard in proven.items())
+        )
+        for of_shard, answer in zip(proven.values(), answers, strict=True):
+            outcomes.update(zip(of_shard, answer, strict=True))
+        results = [_result(outcomes[place]) for place in range(len(request.messages))]
         return dbapi_pb2.AppendMessagesResponse(results=results)
 
     def _proven(
