@@ -42,7 +42,7 @@ OPTIONS = (
     ("grpc.so_reuseport", 0),
     ("grpc.max_receive_message_length", 8 * 1024 * 1024),
     ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 4_000),  # channels ask every 5 s
     ("grpc.max_connection_age_ms", 10 * 60_000),  # so that clients find new replicas behind a name
     ("grpc.max_connection_age_grace_ms", 120_000),  # longer than a shared stream lives
 )
