@@ -12,8 +12,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from edge.table import Notifications
 from mesh import call
+from mesh.breaker import Part
 from mesh.bus import Bus, Entry, EventId
-from mesh.errors import Unavailable
+from mesh.errors import DeadlineExceeded, Unavailable
 from messenger.common.v1 import types_pb2
 from messenger.dbapi.v1 import dbapi_pb2, dbapi_pb2_grpc
 from messenger.events.v1 import notifications_pb2
@@ -25,6 +26,9 @@ SLACK_MS = 30_000
 
 What dbstore publishes later than 20 s after it was stored it notes as changed at that time.
 """
+
+BUS_SECONDS = 0.5
+"""What the bus may cost a catch-up before the mailbox is asked instead."""
 
 MAX_FILLED = 5_000
 """Events that the database fills in at most; a device that missed more is better off with a fresh start."""
@@ -75,14 +79,16 @@ class Backlog:
         bus: the streams.
         mailbox: the database behind them.
         now_ms: the Unix time, ms.
+        nodes: how many Redis nodes the bus is spread over.
     """
 
     def __init__(
-        self, bus: Bus, mailbox: dbapi_pb2_grpc.MailboxServiceStub, now_ms: Callable[[], int]
+        self, bus: Bus, mailbox: dbapi_pb2_grpc.MailboxServiceStub, now_ms: Callable[[], int], *, nodes: int
     ) -> None:
         self._bus = bus
         self._mailbox = mailbox
         self._now_ms = now_ms
+        self._parts = [Part(f"bus {node}", seconds=BUS_SECONDS) for node in range(nodes)]
         self._notifications = Notifications()
         self._encode = msgspec.json.Encoder().encode
 
@@ -119,8 +125,9 @@ class Backlog:
         if cursor is None:
             return Caught(events=(), position=await self._tip(user_id), recovered=True)
         try:
-            page = await self._bus.read_after(user_id, cursor)
-        except Unavailable:
+            async with self._part(user_id).asked():
+                page = await self._bus.read_after(user_id, cursor)
+        except (Unavailable, DeadlineExceeded):
             page = None
         if page is None or not page.whole:
             with call.on_behalf_of(user_id):  # also where no call of the user's has begun it
@@ -129,10 +136,14 @@ class Backlog:
         events = tuple(event for event in map(self.written, page.entries) if event.frame)
         return Caught(events=events, position=position, recovered=True)
 
+    def _part(self, user_id: str) -> Part:
+        return self._parts[self._bus.node_of(user_id)]
+
     async def _tip(self, user_id: str) -> EventId:
         try:
-            return await self._bus.tip(user_id)
-        except Unavailable:
+            async with self._part(user_id).asked():
+                return await self._bus.tip(user_id)
+        except (Unavailable, DeadlineExceeded):
             # A place in time only: coming back with it is a gap, which the mailbox fills.
             return EventId(0, 0, self._now_ms())
 

@@ -76,7 +76,8 @@ async def wire(settings: Settings, app: App) -> None:
         fallbacks=fallbacks(mailbox),
         admission=admission,
     )
-    backlog = Backlog(bus, mailbox, now_ms=lambda: time.time_ns() // 1_000_000)
+    nodes = len(settings.redis_urls)
+    backlog = Backlog(bus, mailbox, now_ms=lambda: time.time_ns() // 1_000_000, nodes=nodes)
     register = await enter(Register(settings.redis_urls, place=place))
     attendance = Attendance(register, bus)
     hub = Hub(

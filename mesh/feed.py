@@ -17,8 +17,12 @@ from mesh.mailbox.buckets import BucketMap
 
 log = structlog.get_logger()
 
-IDLE_SECONDS = 10.0
-"""A connection that was silent for so long is asked whether it lives."""
+IDLE_SECONDS = 0.5
+"""A connection that was silent for so long is asked whether it lives: what a node that hangs has not pushed
+must be found in the mailbox soon."""
+
+ANSWER_SECONDS = 1.0
+"""Seconds that the node has to say so."""
 
 SUBSCRIBED_AT_ONCE = 1000
 """Channels in one command."""
@@ -170,7 +174,7 @@ class _NodeFeed:
                 await asyncio.sleep(IDLE_SECONDS)
                 if self._silent:
                     await connection.send_command("PING")
-                    await asyncio.sleep(TIMEOUT)
+                    await asyncio.sleep(ANSWER_SECONDS)
                     if self._silent:
                         await connection.disconnect(nowait=True)
 

@@ -22,6 +22,9 @@ class Lost:
     def __init__(self) -> None:
         self.away = False
 
+    def node_of(self, _user_id: str) -> int:
+        return 0
+
     async def tip(self, _user_id: str) -> EventId:
         if self.away:
             raise Unavailable("away")
@@ -52,9 +55,8 @@ class World:
 
     def __init__(self) -> None:
         self.bus, self.mailbox = Lost(), Mailbox()
-        self.backlog = Backlog(
-            cast(Bus, self.bus), cast(dbapi_pb2_grpc.MailboxServiceStub, self.mailbox), lambda: NOW_MS
-        )
+        mailbox = cast(dbapi_pb2_grpc.MailboxServiceStub, self.mailbox)
+        self.backlog = Backlog(cast(Bus, self.bus), mailbox, lambda: NOW_MS, nodes=1)
 
     async def since(self, cursor: EventId = CURSOR) -> Caught:
         """A catch-up."""
