@@ -122,6 +122,7 @@ class App:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
+        metrics.watch("messenger_tasks", "Tasks of the event loop.", lambda: len(asyncio.all_tasks(loop)))
         async with self.stack:
             await wire(self._settings, self)
             await self._server.start()
