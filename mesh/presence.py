@@ -120,13 +120,14 @@ class Register:
         self, script: "redis.commands.core.AsyncScript", users: Sequence[str], arguments: list[str | int]
     ) -> dict[str, list[str]]:
         async def on_node(node: redis.asyncio.Redis, group: list[str]) -> list[list[str]]:
-            pipe = node.pipeline(transaction=False)
-            for user in group:
-                await script(
-                    keys=[f"here:{user}", f"watch:{user}", f"seen:{user}"], args=arguments, client=pipe
-                )
-            answers: list[list[str]] = await pipe.execute()
-            return answers
+            # It asks first whether the node knows the script, and where that fails keeps its connection.
+            async with node.pipeline(transaction=False) as pipe:
+                for user in group:
+                    await script(
+                        keys=[f"here:{user}", f"watch:{user}", f"seen:{user}"], args=arguments, client=pipe
+                    )
+                answers: list[list[str]] = await pipe.execute()
+                return answers
 
         watchers = await self._spread(users, on_node)
         return {user: told for user, told in watchers.items() if told}
