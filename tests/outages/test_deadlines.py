@@ -23,9 +23,6 @@ SLACK = 8
 GONE = {-32004, -32014}
 """Out of time, or a part is down: what a client may hear of an outage."""
 
-SHED = -32008
-"""This process is edge, clients and teams at once, and may be too busy for typing (docs/limits.md)."""
-
 MAILBOX = set(methods(OWN)) - {"session.connect", "session.refresh", "session.ping", "rpc.discover"}
 """What cannot be done without mailboxes."""
 
@@ -63,19 +60,14 @@ async def test_a_hanging_part(
     latest = max(outcomes, key=lambda one: one.answered - one.due)
     record_property("latest", (latest.method, latest.answered - latest.due, latest.over(heartbeat)))
     assert late(outcomes, heartbeat) == {}
-    assert broken(bob if part == "mongo" else [] if part in VITAL else outcomes) == {}
-    gone = broken(outcomes)
+    assert failed(bob if part == "mongo" else [] if part in VITAL else outcomes) == {}
+    gone = failed(outcomes)
     assert set(gone) <= MAILBOX
     assert set().union(*gone.values()) <= GONE
     if part in OPTIONAL:
         assert OPTIONAL[part] in missing(outcomes)
     await eventually(scene.is_whole)
     await eventually(lambda: settled(census, before))
-
-
-def broken(outcomes: Sequence[Outcome]) -> dict[str, set[int]]:
-    """The calls that failed for another reason than a busy edge."""
-    return {method: codes - {SHED} for method, codes in failed(outcomes).items() if codes != {SHED}}
 
 
 async def settled(census: Callable[[], Awaitable[Census]], before: Census) -> bool:
