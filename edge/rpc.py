@@ -30,6 +30,11 @@ class RpcError(Exception):
         self.retry_after_ms: int = data.get("retry_after_ms", 0)
         self.trace_id: str = data.get("trace_id", "")
 
+    @property
+    def may_pass(self) -> bool:
+        """Whether the same call may yet go well: a repetition may help, or it was only time that ran out."""
+        return self.retryable or self.code == DEADLINE
+
 
 def failure(code: int, reason: str, message: str, **data: Any) -> RpcError:
     """An error that was made here, not by the server."""

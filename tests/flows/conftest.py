@@ -28,9 +28,9 @@ class People:
         """A user id that no other test has."""
         return f"{person}-{self._suffix}"
 
-    def token(self, user_id: str) -> str:
-        """A good token."""
-        secret, ttl = self.stack.settings.secret(), timedelta(hours=1)
+    def token(self, user_id: str, seconds: int = 3600) -> str:
+        """A good token, for so long."""
+        secret, ttl = self.stack.settings.secret(), timedelta(seconds=seconds)
         return tokens.issue(user_id, secret=secret, now=datetime.now(UTC), ttl=ttl)
 
     async def connect(self, user_id: str, last_event_id: str = "") -> Device:
