@@ -56,6 +56,8 @@ is_new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/
 
 makes_venvs() { "$1" -c 'import ensurepip' 2>/dev/null; }
 
+home_of() { "$1" -c 'import sys; print(sys.base_prefix)'; }
+
 # The interpreter for .venv. Debian's comes first: it is compiled with profile-guided optimisation, which those of
 # version managers seldom are, and a message costs a third less processor time on it (docs/performance.md).
 interpreter() {
@@ -68,7 +70,13 @@ interpreter() {
 }
 
 venv() {
-    local python=${PYTHON:-$(interpreter)}
+    # A .venv stays with the interpreter that made it: two of them in one do not work. `make clean` gives it up.
+    local own=.venv/bin/python3
+    if ! makes_venvs "$own" || { [ -n "${PYTHON:-}" ] && [ "$(home_of "$PYTHON")" != "$(home_of "$own")" ]; }; then
+        rm -rf .venv
+        own=$(interpreter)
+    fi
+    local python=${PYTHON:-$own}
     if ! is_new_enough "$python"; then
         echo "Python 3.11 or newer is needed; $python is not. Name one: make PYTHON=python3.11 …" >&2
         exit 1
