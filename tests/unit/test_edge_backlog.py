@@ -4,6 +4,8 @@ import json
 from collections.abc import Sequence
 from typing import cast
 
+import pytest
+
 from edge.backlog import Backlog, Caught
 from mesh.bus import Bus, Entry, EventId, Page
 from mesh.errors import Unavailable
@@ -42,12 +44,13 @@ class Mailbox:
     def __init__(self) -> None:
         self.chats: list[dbapi_pb2.ChangedChat] = []
         self.since_ms: list[int] = []
+        self.next_page_token = ""
 
     async def ListChanges(  # noqa: N802  # the stub's name
         self, request: dbapi_pb2.ListChangesRequest
     ) -> dbapi_pb2.ListChangesResponse:
         self.since_ms.append(request.since.ToMilliseconds())
-        return dbapi_pb2.ListChangesResponse(chats=self.chats)
+        return dbapi_pb2.ListChangesResponse(chats=self.chats, next_page_token=self.next_page_token)
 
 
 class World:
@@ -131,6 +134,17 @@ async def test_a_chat_that_moves_on_while_its_node_is_away_is_told_each_time() -
     world.mailbox.chats[0].chat.peer_read_up_to = "m-one"
     (second,) = (await world.since()).events
     assert first.filled != second.filled
+
+
+async def test_a_device_that_was_away_for_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond a bound nothing is filled in: the device is told so, and begins anew from the tip."""
+    monkeypatch.setattr("edge.backlog.MAX_FILLED", 3)
+    world = World()
+    world.mailbox.chats = [chat("one", "two")]
+    world.mailbox.next_page_token = "more"
+    caught = await world.since()
+    assert (caught.recovered, caught.events, caught.position) == (False, (), TIP)
+    assert len(world.mailbox.since_ms) == 2
 
 
 def test_an_event_of_later_days_has_no_frame() -> None:

@@ -23,6 +23,7 @@ from edge.wiring import doorkeeper
 from edge.ws import Gateway
 from mesh import tokens
 from mesh.bus import EventId
+from mesh.errors import MessengerError, Unavailable
 
 SECRET = "s" * 32
 
@@ -44,10 +45,13 @@ class CountingHub:
         self.here: set[Follower] = set()
         self.gate = asyncio.Event()
         self.gate.set()
+        self.fails: MessengerError | None = None
         self.waits = asyncio.Event()
 
     async def join(self, follower: Follower, _cursor: EventId | None) -> Start:
-        """Lets in, when the gate is open."""
+        """Lets in, when the gate is open and nothing fails."""
+        if self.fails is not None:
+            raise self.fails
         if not self.gate.is_set():
             self.waits.set()
         await self.gate.wait()
@@ -141,6 +145,17 @@ async def test_a_session_lives_on(socket: ClientConnection, hub: CountingHub) ->
     async with asyncio.timeout(5):
         while hub.here:  # noqa: ASYNC110  # the server notices a moment later
             await asyncio.sleep(0.01)
+
+
+async def test_an_upgrade_while_the_events_are_not_to_be_had(gateway: Gateway, hub: CountingHub) -> None:
+    """A good token in the upgrade whose session cannot begin now closes the socket with 4002: come back."""
+    hub.fails = Unavailable("The mailbox does not answer.")
+    token = tokens.issue("ann", secret=SECRET, now=datetime.now(UTC), ttl=timedelta(hours=1))
+    assert gateway._server is not None
+    port = next(iter(gateway._server.sockets)).getsockname()[1]
+    headers = {"Authorization": f"Bearer {token}"}
+    async with connect(f"ws://127.0.0.1:{port}/ws", additional_headers=headers, proxy=None) as socket:
+        assert await closed(socket) == (4002, [])
 
 
 @pytest.mark.parametrize("as_batch", [True, False])
