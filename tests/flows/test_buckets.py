@@ -24,6 +24,12 @@ def user() -> str:
     return f"user-{uuid.uuid4()}"
 
 
+@pytest.fixture(autouse=True)
+def no_haste(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow machine is not taken for a Redis that is away."""
+    monkeypatch.setattr("edge.buckets.PATIENCE", 5.0)
+
+
 async def spend(buckets: SharedBuckets, user: str, calls: int) -> int:
     """How many of these calls go through."""
     return sum([await buckets.take(user, "m", 1) == 0 for _ in range(calls)])
@@ -84,7 +90,7 @@ async def test_refusal_says_when(servers: Stack, user: str) -> None:
     """An empty bucket says after how many seconds there will be enough."""
     async with SharedBuckets(servers.env()["REDIS_URLS"].split(), rate=2, burst=5) as buckets:
         assert await buckets.take(user, "m", 5) == 0
-        assert await buckets.take(user, "m", 4) == pytest.approx(2, abs=0.2)
+        assert 1 < await buckets.take(user, "m", 4) <= 2, "less by what has come since"
 
 
 async def test_without_redis_each_edge_has_its_own(user: str) -> None:
