@@ -4,7 +4,7 @@ import re
 import subprocess
 import sys
 import sysconfig
-from importlib.metadata import packages_distributions
+from importlib.metadata import entry_points, packages_distributions
 from pathlib import Path
 
 import pytest
@@ -30,6 +30,11 @@ sys.meta_path.insert(0, Finder())
 """
 
 
+def normal(name: str) -> str:
+    """A package's name as the lock has it (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Stands for the image's file system: /suite, and the packages that the build stage installs."""
@@ -47,15 +52,25 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     missing = {
         module
         for module, owners in packages_distributions().items()
-        if not any(re.sub(r"[-_.]+", "-", owner).lower() in installed for owner in owners)
+        if not any(normal(owner) in installed for owner in owners)
     }
     (directory / "only.py").write_text(ONLY_WHAT_IS_THERE.format(missing=missing - {"buf", "messenger"}))
     return directory
 
 
 def pytest_in(suite: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    """Runs pytest as the image does, without this project's own folders on the import path."""
-    command = [sys.executable, "-S", "-m", "pytest", "-p", "only", "-p", "no:cacheprovider", "-q"]
+    """Runs pytest as the image does, without this project's own folders on the import path.
+
+    Plugins of packages that the image lacks are left out: pytest would load whatever is installed here.
+    """
+    installed = locked(*PARTS)
+    absent = [
+        f"no:{plugin.name}"
+        for plugin in entry_points(group="pytest11")
+        if plugin.dist and normal(plugin.dist.name) not in installed
+    ]
+    plugins = [part for name in ("only", "no:cacheprovider", *absent) for part in ("-p", name)]
+    command = [sys.executable, "-S", "-m", "pytest", *plugins, "-q"]
     path = f"{suite}:{sysconfig.get_path('purelib')}"
     return subprocess.run(  # noqa: S603
         [*command, "tests/contract", *arguments],
