@@ -62,7 +62,7 @@ async def test_a_good_token(authenticator: Authenticator, algorithm: str) -> Non
     "changes",
     [
         {"exp": None}, {"sub": None}, {"sub": ""}, {"sub": "a b"}, {"sub": "x" * 65}, {"sub": "é"},
-        {"sub": 7}, {"sub": "alice\n"}, {"exp": "soon"}, {"nbf": int(time.time()) + 600},
+        {"sub": 7}, {"sub": "alice\n"}, {"exp": "soon"}, {"nbf": 2**32},
     ],
 )  # fmt: skip
 async def test_claims_that_do_not_do(authenticator: Authenticator, changes: dict[str, Any]) -> None:
