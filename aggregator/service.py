@@ -17,9 +17,10 @@ from messenger.dbapi.v1 import dbapi_pb2, dbapi_pb2_grpc
 
 Context: TypeAlias = grpc.aio.ServicerContext
 
-LANES = 16
-"""Batches of messages that may be under way at once. Users are spread over them by their buckets, as they are
-over shards, so that a shard that hangs holds up its own users and hardly anybody else."""
+LANES = 8
+"""Batches of messages that may be under way at once, as many as there are shards. Users are spread over them
+by their buckets, as they are over shards, so that a shard that hangs holds up its own users and hardly
+anybody else. It has a price: lanes make smaller batches, and a message dearer (docs/performance.md)."""
 
 _LANE_OF = BucketMap.even(LANES)
 
