@@ -372,7 +372,7 @@ class _Socket:
         return True
 
     def _write(self, text: bytes) -> None:
-        """Writes a frame past the library, whose own way takes three times as long.
+        """Writes a frame past the library, whose own way took an eighth of an edge's time under `bench send`.
 
         Frames cannot mix: whatever the library writes it writes at once, and nobody asks it to fragment.
         """

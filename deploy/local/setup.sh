@@ -59,7 +59,7 @@ makes_venvs() { "$1" -c 'import ensurepip' 2>/dev/null; }
 home_of() { "$1" -c 'import sys; print(sys.base_prefix)'; }
 
 # The interpreter for .venv. Debian's comes first: it is compiled with profile-guided optimisation, which those of
-# version managers seldom are, and a message costs a third less processor time on it (docs/performance.md).
+# version managers seldom are, and a message costs a fifth less processor time on it (docs/performance.md).
 interpreter() {
     local debians=/usr/bin/python3
     if is_new_enough "$debians"; then
