@@ -1,5 +1,9 @@
 """Between protobuf messages and what the rules know."""
 
+import time
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from antispam.verdict import Candidate, Decision, Verdict
 from messenger.antispam.v1 import antispam_pb2
 from messenger.events.v1.queue_pb2 import Event, MessageAccepted, MessageEdited
@@ -61,11 +65,20 @@ def candidate_to_proto(candidate: Candidate) -> antispam_pb2.Candidate:
     return proto
 
 
-def verdict_to_proto(verdict: Verdict) -> antispam_pb2.Verdict:
-    """The verdict as it travels."""
+def verdict_to_proto(verdict: Verdict, judged_at: Timestamp | None = None) -> antispam_pb2.Verdict:
+    """The verdict as it travels, with the time where somebody will ask for it."""
     return antispam_pb2.Verdict(
-        decision=_TO_PROTO[verdict.decision], checker=verdict.checker, reason=verdict.reason
+        decision=_TO_PROTO[verdict.decision],
+        checker=verdict.checker,
+        reason=verdict.reason,
+        judged_at=judged_at,
     )
+
+
+def time_of_judging() -> Timestamp:
+    """Now, by this host's clock: one for all that is judged at once."""
+    seconds, nanos = divmod(time.time_ns(), 10**9)
+    return Timestamp(seconds=seconds, nanos=nanos)
 
 
 def verdict_of(verdict: antispam_pb2.Verdict, checker: str) -> Verdict:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 from antispam import urgency
-from antispam.codec import candidate_of_event, text_of, verdict_to_proto
+from antispam.codec import candidate_of_event, text_of, time_of_judging, verdict_to_proto
 from antispam.judge import Judge
 from antispam.verdict import unchecked
 from mesh.amqp import CHECKED, DONE, Outcome, Publisher, Received
@@ -52,6 +52,7 @@ class Antispam:
             verdicts = await self._judge.judge([candidate_of_event(text) for text in texts], seconds)
         else:
             verdicts = [unchecked("antispam", "OUT_OF_TIME")] * len(texts)
+        judged_at = time_of_judging()
         for text, verdict in zip(texts, verdicts, strict=True):
-            text.verdict.CopyFrom(verdict_to_proto(verdict))
+            text.verdict.CopyFrom(verdict_to_proto(verdict, judged_at))
         await self._publisher.publish(CHECKED, "", events)

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import structlog
 
-from antispam.codec import candidate_of_event, text_of, verdict_to_proto
+from antispam.codec import candidate_of_event, text_of, time_of_judging, verdict_to_proto
 from antispam.judge import Judge
-from antispam.verdict import Decision, Verdict
+from antispam.verdict import Decision
 from mesh.amqp import CHECKED, DONE, LATE, PAUSE, Outcome, Publisher, Received
+from messenger.antispam.v1 import antispam_pb2
 from messenger.events.v1.queue_pb2 import Event, MessageAccepted, MessageEdited, MessageJudged
 
 log = structlog.get_logger()
@@ -34,12 +35,12 @@ class LateAntispam:
         events = [one.event for one in received]
         texts = [(event, text) for event in events if (text := text_of(event))]
         verdicts = await self._judge.judge([candidate_of_event(text) for _, text in texts])
-        judged, unanswered = [], []
+        judged, unanswered, judged_at = [], [], time_of_judging()
         for (event, text), verdict in zip(texts, verdicts, strict=True):
             if verdict.decision is Decision.UNCHECKED:
                 unanswered.append(event)
             else:
-                judged.append(_event_of(text, verdict, event.traceparent))
+                judged.append(_event_of(text, verdict_to_proto(verdict, judged_at), event.traceparent))
         if judged:
             await self._publisher.publish(CHECKED, "", judged)
         if unanswered:
@@ -48,14 +49,16 @@ class LateAntispam:
         return [DONE] * len(received)
 
 
-def _event_of(text: MessageAccepted | MessageEdited, verdict: Verdict, traceparent: str) -> Event:
+def _event_of(
+    text: MessageAccepted | MessageEdited, verdict: antispam_pb2.Verdict, traceparent: str
+) -> Event:
     message = text.message
     judged = MessageJudged(
         message_id=message.message_id,
         chat_id=message.chat_id,
         sender_id=message.sender_id,
         receiver_id=text.receiver_id,
-        verdict=verdict_to_proto(verdict),
+        verdict=verdict,
         version=text.version if isinstance(text, MessageEdited) else 0,
     )
     event = Event(message_judged=judged, traceparent=traceparent)

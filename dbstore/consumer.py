@@ -181,6 +181,7 @@ class EventHandler:
                 edited_at=to_datetime(message.edited_at),
                 version=edited.version,
                 unchecked=rules.is_unchecked(event),
+                judged_at=rules.judged_at(edited.verdict),
             )
         except NotFound:
             return await self._without_copy(told, (message.sender_id, message.chat_id, message.message_id))

@@ -65,7 +65,12 @@ class LateCheck:
         spam = judged.verdict.decision == antispam_pb2.DECISION_REJECT
         try:
             copy = await self._store.settle_unchecked(
-                judged.receiver_id, judged.chat_id, judged.message_id, version=judged.version, spam=spam
+                judged.receiver_id,
+                judged.chat_id,
+                judged.message_id,
+                version=judged.version,
+                spam=spam,
+                judged_at=rules.judged_at(judged.verdict),
             )
         except NotFound:
             copy = None
@@ -88,7 +93,11 @@ class LateCheck:
         """Notes the rejection in the sender's mailbox; the sender is not told."""
         verdict = judged.verdict
         await self._store.record_rejection(
-            judged.sender_id, judged.chat_id, judged.message_id, f"{verdict.checker}:{verdict.reason}"
+            judged.sender_id,
+            judged.chat_id,
+            judged.message_id,
+            f"{verdict.checker}:{verdict.reason}",
+            rules.judged_at(verdict),
         )
         log.info(
             "message rejected", message_id=judged.message_id, checker=verdict.checker, reason=verdict.reason

@@ -1,6 +1,7 @@
 """What an event asks of the peer's mailbox and of the bus; pure."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from mesh import tracing
 from mesh.mailbox.model import IncomingMessage, Place, StoredChat, StoredMessage
@@ -47,6 +48,11 @@ def verdict_of(accepted: queue_pb2.MessageAccepted) -> str:
     return antispam_pb2.Decision.Name(decision).removeprefix("DECISION_")
 
 
+def judged_at(verdict: antispam_pb2.Verdict) -> datetime | None:
+    """When antispam had the verdict; None where it does not say, as where it had none to give."""
+    return to_datetime(verdict.judged_at) if verdict.HasField("judged_at") else None
+
+
 def incoming(accepted: queue_pb2.MessageAccepted) -> IncomingMessage:
     """The receiver's copy of a message."""
     message = accepted.message
@@ -59,6 +65,7 @@ def incoming(accepted: queue_pb2.MessageAccepted) -> IncomingMessage:
         created_at=to_datetime(message.created_at),
         item_id=accepted.item_id,
         unchecked=not _has_verdict(accepted),
+        judged_at=judged_at(accepted.verdict),
     )
 
 

@@ -2,9 +2,10 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
@@ -23,6 +24,7 @@ class ParkedBody:
     Attributes:
         key: names it for as long as it lies there: a hash of the body, 8 hex digits. Equal bodies share it.
         delivery: its headers: attempts, and the cause.
+        parked_at: since when it has been there; None where nothing tells.
         events: what it carries; empty where this program cannot read it.
         unreadable: why not; empty where it can.
         body: as it came.
@@ -30,6 +32,7 @@ class ParkedBody:
 
     key: str
     delivery: Delivery
+    parked_at: datetime | None
     events: tuple[Event, ...]
     unreadable: str
     body: bytes
@@ -133,10 +136,25 @@ def _read(message: AbstractIncomingMessage, topology: Topology) -> ParkedBody:
         events = tuple(decode(message.body))
     except UnreadableError as error:
         unreadable = str(error)
+    delivery = describe(message.headers, topology)
     return ParkedBody(
         key=hashlib.blake2b(message.body, digest_size=4).hexdigest(),
-        delivery=describe(message.headers, topology),
+        delivery=delivery,
+        parked_at=_parked_at(message.headers, delivery),
         events=events,
         unreadable=unreadable,
         body=message.body,
     )
+
+
+def _parked_at(headers: Mapping[str, object], delivery: Delivery) -> datetime | None:
+    """The last that happened to it: a consumer published it there, or the broker took it out of its queue."""
+    deaths = headers.get("x-death")
+    times = [
+        death["time"].astimezone(UTC)
+        for death in (deaths if isinstance(deaths, list) else ())
+        if isinstance(death, Mapping) and isinstance(death.get("time"), datetime)
+    ]
+    if delivery.published_ms:
+        times.append(datetime.fromtimestamp(delivery.published_ms / 1000, UTC))
+    return max(times, default=None)

@@ -68,6 +68,7 @@ def with_edit(
     version: int,
     at: datetime,
     unchecked: bool = False,
+    judged_at: datetime | None = None,
 ) -> StoredMessage:
     """The receiver's copy with the sender's edit in it, unless it is deleted or has seen a later one."""
     if copy.deleted or version <= copy.version:
@@ -79,6 +80,7 @@ def with_edit(
         version=version,
         changed_at=at,
         unchecked=unchecked,
+        judged_at=judged_at,
     )
 
 
@@ -89,11 +91,13 @@ def removed(copy: StoredMessage, *, version: int, at: datetime) -> StoredMessage
     return replace(copy, text="", version=version, deleted=True, changed_at=at)
 
 
-def judged(copy: StoredMessage, *, version: int, spam: bool, at: datetime) -> StoredMessage:
+def judged(
+    copy: StoredMessage, *, version: int, spam: bool, at: datetime, judged_at: datetime | None = None
+) -> StoredMessage:
     """The receiver's copy after a late verdict; a text that was checked stays, and so does any other."""
     if not copy.unchecked or copy.version != version:
         return copy
-    checked = replace(copy, unchecked=False)
+    checked = replace(copy, unchecked=False, judged_at=judged_at or at)
     return removed(checked, version=copy.version + 1, at=at) if spam else checked
 
 

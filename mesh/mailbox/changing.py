@@ -58,6 +58,7 @@ class MongoChanger(Sharded):
         edited_at: datetime,
         version: int,
         unchecked: bool = False,
+        judged_at: datetime | None = None,
     ) -> StoredMessage:
         """See `store.MailboxChanger`."""
         check_text("text", text)
@@ -65,7 +66,13 @@ class MongoChanger(Sharded):
         after, _ = await self._change(
             entry,
             lambda copy: changes.with_edit(
-                copy, text=text, edited_at=edited_at, version=version, unchecked=unchecked, at=now
+                copy,
+                text=text,
+                edited_at=edited_at,
+                version=version,
+                unchecked=unchecked,
+                judged_at=judged_at,
+                at=now,
             ),
         )
         return after
@@ -79,12 +86,20 @@ class MongoChanger(Sharded):
         return after
 
     async def settle_unchecked(
-        self, owner: str, chat_id: str, message_id: str, *, version: int, spam: bool
+        self,
+        owner: str,
+        chat_id: str,
+        message_id: str,
+        *,
+        version: int,
+        spam: bool,
+        judged_at: datetime | None = None,
     ) -> StoredMessage:
         """See `store.MailboxChanger`."""
         now, entry = self._now(), await self._entry(owner, chat_id, message_id)
         after, _ = await self._change(
-            entry, lambda copy: changes.judged(copy, version=version, spam=spam, at=now)
+            entry,
+            lambda copy: changes.judged(copy, version=version, spam=spam, at=now, judged_at=judged_at),
         )
         return after
 
@@ -119,11 +134,14 @@ class MongoChanger(Sharded):
         await asyncio.gather(*(on_shard(*group) for group in grouped.items()))
         return results
 
-    async def record_rejection(self, owner: str, chat_id: str, message_id: str, reason: str) -> None:
+    async def record_rejection(
+        self, owner: str, chat_id: str, message_id: str, reason: str, judged_at: datetime | None = None
+    ) -> None:
         """See `store.MailboxChanger`."""
         check_text("reason", reason)
         shard, query = self._of(owner), _identity(owner, chat_id, message_id)
-        update = [{"$set": {"rejected": {"$ifNull": ["$rejected", {"$literal": reason}]}}}]
+        first = {"rejected": {"$literal": reason}, "judged_at": judged_at or self._now()}
+        update = [{"$set": {name: {"$ifNull": [f"${name}", value]} for name, value in first.items()}}]
         done = await shard.run(lambda: shard.messages.update_one(query, update))
         if not done.matched_count:
             raise _no_such_message()

@@ -31,7 +31,7 @@ BLOCKS = "blocks"
 # Present only where they say something.
 _OPTIONAL = (
     "item_id", "client_msg_id", "version", "edited_at", "deleted", "deleted_for_all", "original_text",
-    "rejected", "edit_rejected", "unchecked", "changed_at",
+    "rejected", "edit_rejected", "unchecked", "judged_at", "changed_at",
 )  # fmt: skip
 _OPTIONAL_OF_CHAT = (
     "version", "activity", "changed_at", "read_up_to", "read_incoming", "read_seq", "deletions", "gone",
@@ -40,7 +40,7 @@ _OPTIONAL_OF_CHAT = (
 # What `chats.last` leaves out, since the chat says it already.
 _OF_CHAT = ("owner", "chat_id", "peer_id", "item_id")
 # And what it leaves out besides: its version is a field of its own, what antispam says is not folded.
-_NOT_OPTIONAL_IN_LAST = (*_OF_CHAT, "version", "rejected", "edit_rejected", "unchecked")
+_NOT_OPTIONAL_IN_LAST = (*_OF_CHAT, "version", "rejected", "edit_rejected", "unchecked", "judged_at")
 
 
 def chat_key(owner: str, chat_id: str) -> str:
@@ -191,12 +191,14 @@ def message_entry(document: Document) -> OutboxEntry:
 
 def change_update(message: StoredMessage, mark: Document) -> Document:
     """Writes what the rules of `changes` change about a message, with an outbox mark or {}."""
-    names = ("edited_at", "deleted", "deleted_for_all", "original_text", "changed_at", "unchecked")
+    names = (
+        "edited_at", "deleted", "deleted_for_all", "original_text", "changed_at", "unchecked", "judged_at",
+    )  # fmt: skip
     fields = {name: value for name in names if (value := getattr(message, name))}
     version = {"version": message.version} if message.version else {}
     update: Document = {"$set": {"text": message.text} | version | fields | mark}
     over = [EDIT_MARK] if message.deleted_for_all else []  # nobody needs the text any more
-    over += [] if message.unchecked else ["unchecked"]
+    over += [name for name in ("unchecked", "judged_at") if not getattr(message, name)]
     return update | ({"$unset": dict.fromkeys(over, "")} if over else {})
 
 
@@ -244,6 +246,10 @@ def chat_entry(document: Document, kind: OutboxKind) -> OutboxEntry:
         item_id=document.get("item_id", ""),
     )
 
+
+# For an operator who asks when: of a message, when the queue first confirmed its event; of a chat, when its
+# owner's pointers last moved.
+QUEUED_AT, DELIVERED_AT, READ_AT = "queued_at", "delivered_at", "read_at"
 
 # The field of a chat that holds each kind of mark.
 MARKS = {

@@ -62,6 +62,7 @@ def place_incoming(new: IncomingMessage, head: Head, *, at: datetime) -> LogEntr
         created_at=whole_ms(new.created_at),
         stored_at=at,
         unchecked=new.unchecked,
+        judged_at=new.judged_at,
     )
     after = Head(seq=message.seq, incoming=head.incoming + 1, top=max(head.top, new.message_id))
     return LogEntry(message=message, head=after)

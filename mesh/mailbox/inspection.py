@@ -30,12 +30,18 @@ class Copy:
         message: the copy.
         chat: the chat that it is folded into; None where the fold is missing.
         outbox_since: when its event was put into the outbox that has not been confirmed; None for none.
+        queued_at: when the queue first confirmed its event; None where nothing tells.
+        delivered_at: when the owner's devices last told how far they have received; None where nothing tells.
+        read_at: when they last told how far the owner has read; None where nothing tells.
     """
 
     shard: int
     message: StoredMessage
     chat: StoredChat | None
     outbox_since: datetime | None
+    queued_at: datetime | None = None
+    delivered_at: datetime | None = None
+    read_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,24 +107,22 @@ class Inspector(Sharded):
     def _sorted(self, copies: list[Copy]) -> list[Copy]:
         return sorted(copies, key=lambda copy: copy.message.owner != copy.message.sender_id)
 
-    async def chat(self, owner: str, chat_id: str) -> StoredChat | None:
-        """One chat as it lies there, hidden or not."""
-        shard, query = self._of(owner), {"_id": documents.chat_key(owner, chat_id)}
-        found = await shard.run(lambda: shard.chats.find_one(query))
-        return documents.read_chat(found) if found else None
-
     async def _find(self, shard: Shard, query: Document) -> list[Copy]:
         found = await shard.run(lambda: shard.messages.find(query).to_list(None), LONGEST_S)
-        return [await self._copy(document) for document in found]
+        return [await self._copy(shard, document) for document in found]
 
-    async def _copy(self, document: Document) -> Copy:
+    async def _copy(self, shard: Shard, document: Document) -> Copy:
         message = documents.read_message(document)
-        mark = document.get("outbox")
+        of_chat = {"_id": documents.chat_key(message.owner, message.chat_id)}
+        chat = await shard.run(lambda: shard.chats.find_one(of_chat)) or {}
         return Copy(
             shard=self.shard_of(message.owner),
             message=message,
-            chat=await self.chat(message.owner, message.chat_id),
-            outbox_since=mark["at"] if mark else None,
+            chat=documents.read_chat(chat) if chat else None,
+            outbox_since=document["outbox"]["at"] if "outbox" in document else None,
+            queued_at=document.get(documents.QUEUED_AT),
+            delivered_at=chat.get(documents.DELIVERED_AT),
+            read_at=chat.get(documents.READ_AT),
         )
 
     async def waiting(self) -> list[Waiting]:

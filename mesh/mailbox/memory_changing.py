@@ -58,13 +58,20 @@ class MemoryChanger(MemoryState):
         edited_at: datetime,
         version: int,
         unchecked: bool = False,
+        judged_at: datetime | None = None,
     ) -> StoredMessage:
         """See `store.MailboxChanger`."""
         check_text("text", text)
         copy = self._message(owner, chat_id, message_id)
         return self._replace(
             changes.with_edit(
-                copy, text=text, edited_at=edited_at, version=version, unchecked=unchecked, at=self._now()
+                copy,
+                text=text,
+                edited_at=edited_at,
+                version=version,
+                unchecked=unchecked,
+                judged_at=judged_at,
+                at=self._now(),
             )
         )
 
@@ -76,11 +83,19 @@ class MemoryChanger(MemoryState):
         return self._replace(changes.removed(copy, version=version, at=self._now()))
 
     async def settle_unchecked(
-        self, owner: str, chat_id: str, message_id: str, *, version: int, spam: bool
+        self,
+        owner: str,
+        chat_id: str,
+        message_id: str,
+        *,
+        version: int,
+        spam: bool,
+        judged_at: datetime | None = None,
     ) -> StoredMessage:
         """See `store.MailboxChanger`."""
         copy = self._message(owner, chat_id, message_id)
-        return self._replace(changes.judged(copy, version=version, spam=spam, at=self._now()))
+        at = self._now()
+        return self._replace(changes.judged(copy, version=version, spam=spam, at=at, judged_at=judged_at))
 
     async def touch(self, places: Sequence[Place]) -> list[MessengerError | None]:
         """See `store.MailboxChanger`."""
@@ -101,10 +116,13 @@ class MemoryChanger(MemoryState):
         messages = [outcome_of(self._message, *place) for place in places]
         return [one if isinstance(one, MessengerError) else bool(one.rejected) for one in messages]
 
-    async def record_rejection(self, owner: str, chat_id: str, message_id: str, reason: str) -> None:
+    async def record_rejection(
+        self, owner: str, chat_id: str, message_id: str, reason: str, judged_at: datetime | None = None
+    ) -> None:
         """See `store.MailboxChanger`."""
         message = self._message(owner, chat_id, message_id)
-        self._put(replace(message, rejected=message.rejected or reason))
+        at = message.judged_at or judged_at or self._now()
+        self._put(replace(message, rejected=message.rejected or reason, judged_at=at))
 
     async def record_rejected_edit(self, owner: str, chat_id: str, message_id: str, version: int) -> None:
         """See `store.MailboxChanger`."""

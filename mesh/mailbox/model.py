@@ -27,6 +27,7 @@ class IncomingMessage:
     created_at: datetime
     item_id: str = ""
     unchecked: bool = False
+    judged_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +47,8 @@ class StoredMessage:
         rejected: why antispam keeps it from its receiver; "" where it does not.
         edit_rejected: the latest version whose text antispam keeps from its receiver; 0 for none.
         unchecked: its text came to its receiver without a verdict of antispam's, which is to follow.
+        judged_at: when antispam had the verdict that holds, or sent its text on without one; None where
+            nothing tells. Messages are not compared by it.
     """
 
     owner: str
@@ -67,6 +70,7 @@ class StoredMessage:
     rejected: str = ""
     edit_rejected: int = 0
     unchecked: bool = False
+    judged_at: datetime | None = field(default=None, compare=False)
     changed_at: datetime | None = None
 
 

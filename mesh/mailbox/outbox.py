@@ -43,7 +43,7 @@ class MongoOutbox(MongoChanger):
         return sorted(entries, key=lambda entry: entry.at)[:limit]
 
     async def confirm(self, refs: Sequence[OutboxRef]) -> None:
-        """See `store.Outbox`."""
+        """See `store.Outbox`. Of a message it is noted when that was first."""
         sent: dict[int, list[str]] = defaultdict(list)
         of_messages: dict[int, Clearing] = defaultdict(list)
         of_chats: dict[int, Clearing] = defaultdict(list)
@@ -55,8 +55,9 @@ class MongoOutbox(MongoChanger):
                 of_messages[shard] += _clear_change(ref)
             else:
                 of_chats[shard].append(_clear_mark(ref))
+        queued: Document = {"$unset": {"outbox": ""}, "$min": {documents.QUEUED_AT: self._now()}}
         for shard, keys in sent.items():
-            of_messages[shard].append(UpdateMany({"_id": {"$in": keys}}, {"$unset": {"outbox": ""}}))
+            of_messages[shard].append(UpdateMany({"_id": {"$in": keys}}, queued))
         await asyncio.gather(
             *(
                 self._clear(shard, self._shards[shard].forgetful_messages, of_messages[shard])

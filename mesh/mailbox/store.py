@@ -161,10 +161,11 @@ class MailboxChanger(Protocol):
         edited_at: datetime,
         version: int,
         unchecked: bool = False,
+        judged_at: datetime | None = None,
     ) -> StoredMessage:
         """Takes the sender's edit over into the owner's copy, which it returns as it now stands.
 
-        One that passed antispam unchecked is flagged so.
+        One that passed antispam unchecked is flagged so; `judged_at` is when it passed, where that is known.
 
         Only a version greater than the copy's takes effect, and none on what the owner has deleted. NotFound
         where the copy is not there, or not yet.
@@ -178,7 +179,14 @@ class MailboxChanger(Protocol):
         ...
 
     async def settle_unchecked(
-        self, owner: str, chat_id: str, message_id: str, *, version: int, spam: bool
+        self,
+        owner: str,
+        chat_id: str,
+        message_id: str,
+        *,
+        version: int,
+        spam: bool,
+        judged_at: datetime | None = None,
     ) -> StoredMessage:
         """Takes a late verdict on a text over into the receiver's copy, which it returns as it now stands.
 
@@ -200,8 +208,10 @@ class MailboxChanger(Protocol):
         """Whether the senders' copies note a rejection, one result a place; NotFound for no message there."""
         ...
 
-    async def record_rejection(self, owner: str, chat_id: str, message_id: str, reason: str) -> None:
-        """Notes on the sender's copy why the peer never got it; the first reason stays.
+    async def record_rejection(
+        self, owner: str, chat_id: str, message_id: str, reason: str, judged_at: datetime | None = None
+    ) -> None:
+        """Notes on the sender's copy why the peer never got it, and since when; what came first stays.
 
         NotFound for no message of this copy.
         """

@@ -96,7 +96,8 @@ class MongoWriter(Sharded):
         """See `store.MailboxWriter`."""
         if not await _holds(self._of(owner), owner, chat_id, up_to):
             raise _no_such_place()
-        mark = {"outbox_delivered": {"up_to": up_to, "at": self._now()}}
+        now = self._now()
+        mark = {"outbox_delivered": {"up_to": up_to, "at": now}, documents.DELIVERED_AT: now}
         return await self._advance(owner, chat_id, "delivered_up_to", up_to, mark)
 
     async def advance_peer_read(self, owner: str, chat_id: str, up_to: str) -> Moved:
@@ -159,6 +160,7 @@ class MongoWriter(Sharded):
             "read_up_to": up_to,
             "read_seq": head.seq,
             "outbox_read": {"up_to": up_to, "seq": head.seq, "at": now},
+            documents.READ_AT: now,
         }
         if read:
             changed["read_incoming"] = read

@@ -18,7 +18,7 @@ from antispam.judge import Judge
 from antispam.settings import Settings
 from antispam.teams import TeamChecker
 from antispam.wiring import rules
-from mesh.amqp import CHECKED, MESSAGES, Consumer, Publisher, Topology
+from mesh.amqp import CHECKED, MESSAGES, Consumer, Publisher, Received, Topology
 from mesh.amqp.delivery import PUBLISHED, encode
 from mesh.breaker import Part
 from mesh.channel import Channel
@@ -93,6 +93,14 @@ class NoCaps(CheckerServiceServicer):
         )
 
 
+def verdict_of(received: Received) -> antispam_pb2.Verdict:
+    """What antispam said of a message, without the time, which it must say as well."""
+    verdict = received.event.message_accepted.verdict
+    assert verdict.HasField("judged_at")
+    verdict.ClearField("judged_at")
+    return verdict
+
+
 def rejected(checker: str, reason: str) -> antispam_pb2.Verdict:
     """A verdict as dbstore sees it."""
     return antispam_pb2.Verdict(decision=antispam_pb2.DECISION_REJECT, checker=checker, reason=reason)
@@ -115,7 +123,7 @@ async def test_a_batch_is_judged_and_passed_on_as_one(
         received = [await seen.next() for _ in range(16)]
     assert [len(call) for call in seen.calls] == [16]
     assert [name_of(one.event) for one in received] == [*(f"{n}" for n in range(15)), "read"]
-    verdicts = [one.event.message_accepted.verdict for one in received[:15]]
+    verdicts = [verdict_of(one) for one in received[:15]]
     assert verdicts == [rejected("blocklist", "BLOCKED_WORD") if n == 7 else PASSED for n in range(15)]
     assert not any(one.delivery.expired for one in received)
     assert await count(amqp_url, topology, MESSAGES) == 0
@@ -132,7 +140,7 @@ async def test_a_team_decides_as_well(
         antispam(amqp_url, topology, publisher, team, budget=5),
     ):
         await publisher.publish(MESSAGES, "", [message("calm"), message("loud", "BUY NOW")])
-        verdicts = [(await seen.next()).event.message_accepted.verdict for _ in range(2)]
+        verdicts = [verdict_of(await seen.next()) for _ in range(2)]
     assert verdicts == [PASSED, rejected("no_caps", "SHOUTING")]
 
 
@@ -148,7 +156,7 @@ async def test_a_silent_team_costs_no_more_than_the_budget(
     ):
         started = time.monotonic()
         await publisher.publish(MESSAGES, "", [message("fine"), message("spam", GTUBE)])
-        verdicts = [(await seen.next()).event.message_accepted.verdict for _ in range(2)]
+        verdicts = [verdict_of(await seen.next()) for _ in range(2)]
         assert time.monotonic() - started < topology.window + BUDGET  # judged, not expired
     assert verdicts[0].decision == antispam_pb2.DECISION_UNCHECKED
     assert verdicts[0].checker == "team"
@@ -171,7 +179,7 @@ async def test_a_message_that_waited_has_less_time(amqp_url: str, slow_topology:
             Consumer(amqp_url, topology, MESSAGES, handler, publisher),
         ):
             received = [await seen.next() for _ in ages]
-    verdicts = {name_of(one.event): one.event.message_accepted.verdict for one in received}
+    verdicts = {name_of(one.event): verdict_of(one) for one in received}
     spam = rejected("blocklist", "BLOCKED_WORD")
     assert verdicts.pop("waited") == antispam_pb2.Verdict(
         decision=antispam_pb2.DECISION_UNCHECKED, checker="antispam", reason="OUT_OF_TIME"
@@ -202,7 +210,7 @@ async def test_the_process(amqp_url: str, slow_topology: Topology, tmp_path: Pat
             await asyncio.wait_for(channel.ready(), 20)
             await publisher.ready()
             await publisher.publish(MESSAGES, "", [message("good"), message("bad")])
-            verdicts = [(await seen.next()).event.message_accepted.verdict for _ in range(2)]
+            verdicts = [verdict_of(await seen.next()) for _ in range(2)]
             request = antispam_pb2.CheckRequest()
             request.candidates.add(message_id="asked", sender_id="mallory", text="Hi")
             answer = await CheckerServiceStub(channel).Check(request, timeout=5)

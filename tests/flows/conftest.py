@@ -2,15 +2,18 @@
 
 import asyncio
 import contextlib
+import json
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import redis.asyncio
+from click.testing import CliRunner
 
 from mesh import tokens
+from mesh.cli import main
 from mesh.stack import Stack
 from tests.contract.device import Device, open_device
 
@@ -89,6 +92,21 @@ async def talk(people: People) -> Talk:
     alice, bob = [await people.connect(people.name(person)) for person in ("alice", "bob")]
     chat = (await alice.call("chats.open", peer_id=bob.user_id))["chat"]
     return Talk(alice, bob, chat["chat_id"])
+
+
+Passport = Callable[[str, str], Awaitable[Any]]
+
+
+@pytest.fixture
+def passport(stack: Stack) -> Passport:
+    """What `python -m mesh message` says of a message, which it looks for by a user's name."""
+
+    async def look(message_id: str, user_id: str) -> Any:
+        arguments = ["message", message_id, "--user", user_id, "--json"]
+        result = await asyncio.to_thread(CliRunner().invoke, main, arguments, env=stack.env())
+        return json.loads(result.stdout)
+
+    return look
 
 
 Stopped = Callable[[str], contextlib.AbstractAsyncContextManager[None]]

@@ -7,12 +7,14 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
 
 from antispam.checkers.blocklist import GTUBE
 from mesh.stack import Stack
 from mesh.stack.plan import REDIS_NODES
 from tests.contract.device import Device, RpcError
-from tests.flows.conftest import People, Stopped, Talk
+from tests.flows.conftest import Passport, People, Stopped, Talk
 from tests.observability.support import eventually
 
 SOON = 5.0
@@ -102,17 +104,32 @@ async def test_the_broker_down(talk: Talk, stopped: Stopped) -> None:
     await is_whole(talk, "after")
 
 
-async def test_antispam_down(talk: Talk, stopped: Stopped) -> None:
-    """Messages pass unchecked, spam as well; it is found late, and taken back from its receiver."""
+async def test_antispam_down(talk: Talk, stopped: Stopped, passport: Passport) -> None:
+    """Messages pass unchecked, spam as well; it is found late, and taken back from its receiver.
+
+    Their passports say so, with the time.
+    """
+
+    async def verdict(message: Any) -> Any:
+        stamps = (await passport(message["message_id"], talk.bob.user_id))["stamps"]
+        return next(stamp for stamp in stamps if stamp["stage"] == "verdict")
+
     async with stopped("antispam"):
         spam = await talk.send(f"Buy {GTUBE} now")
-        await talk.send("a good one")
+        good = await talk.send("a good one")
         for text in (f"Buy {GTUBE} now", "a good one"):
             await talk.arrives(text)
         assert await reads(talk, talk.bob) == set()
+        unchecked = await verdict(good)
+        assert (unchecked["done"], unchecked["place"]) == (False, "RabbitMQ, messages")
+        assert unchecked["at"]
     gone = await talk.bob.next("message.deleted")
     assert (gone["message_id"], gone["reason"]) == (spam["message_id"], "spam")
     await is_whole(talk, "after")
+    checked = await eventually(partial(verdict, good), lambda stamp: stamp["done"])
+    assert checked["at"] > unchecked["at"]
+    assert checked["detail"] == "passed late, after it was delivered"
+    assert (await verdict(spam))["detail"].startswith("rejected: ")
     texts = [text for text in await talk.texts(talk.bob) if text]
     assert texts == ["a good one", "after"]
 

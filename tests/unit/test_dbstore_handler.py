@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -381,7 +381,7 @@ async def test_of_two_verdicts_at_once_the_rejection_holds(
     event.message_accepted.verdict.decision = antispam_pb2.DECISION_REJECT
     record = world.store.record_rejection
 
-    async def overtaken(*args: str) -> None:
+    async def overtaken(*args: Any) -> None:
         await world.handle(passed)
         await record(*args)
 
