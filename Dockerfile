@@ -22,7 +22,7 @@ FROM ${BASE} AS contract
 COPY --from=build /opt/messenger /opt/messenger
 WORKDIR /suite
 COPY pyproject.toml ./
-COPY tests/conftest.py ./tests/
+COPY tests/conftest.py tests/past.py ./tests/
 COPY tests/contract ./tests/contract
 ENV PATH=/opt/messenger/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 USER 10001:10001

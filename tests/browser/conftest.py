@@ -9,7 +9,8 @@ from playwright.async_api import Browser, async_playwright, expect
 
 from mesh import tokens
 from mesh.stack import Stack
-from tests.browser.support import BROWSER_ARGS, OpenWindow, Past, Window, fill_mailbox, somebody
+from tests.browser.support import BROWSER_ARGS, OpenWindow, Past, Window, somebody
+from tests.past import fill_mailbox
 
 expect.set_options(timeout=20_000)  # of a machine that does other things, too
 

@@ -13,7 +13,8 @@ from playwright.async_api import Browser, async_playwright, expect
 
 from mesh import tokens
 from mesh.stack import Stack, StackSettings, ports
-from tests.browser.support import BROWSER_ARGS, Window, fill_mailbox
+from tests.browser.support import BROWSER_ARGS, Window
+from tests.past import fill_mailbox
 
 PICTURES = Path("docs/screenshots")
 ME, PEER, ITEM = "nora-hall", "oliver-grant", "red-bicycle"

@@ -1,17 +1,11 @@
 """One person's browser window, as a reader of the page sees it: by labels and roles."""
 
-import random
 import re
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
 from playwright.async_api import ConsoleMessage, Locator, Page, Request, expect
-
-from mesh.mailbox import ids
-from mesh.mailbox.model import Appended, IncomingMessage
-from mesh.mailbox.mongo import MongoMailbox
 
 BROWSER_ARGS = (
     "--no-sandbox",
@@ -24,8 +18,6 @@ BROWSER_ARGS = (
 )
 
 
-FILL_BATCH = 1_000
-
 Past = Callable[..., Awaitable[str]]
 """Gives a user a chat with a past: `await past(owner, texts)`, `read=True` where it has been read."""
 
@@ -36,57 +28,6 @@ OpenWindow = Callable[..., Awaitable["Window"]]
 def somebody(name: str) -> str:
     """A user id that no other test has."""
     return f"{name}-{uuid.uuid4().hex[:8]}"
-
-
-async def fill_mailbox(
-    shards: Sequence[str],
-    *,
-    owner: str,
-    sender: str,
-    texts: Sequence[str],
-    ago: timedelta = timedelta(),
-    read: bool = False,
-) -> str:
-    """Gives a user a chat with a past, straight into the mailbox. Returns its chat_id.
-
-    Args:
-        shards: MongoDB URIs, in shard order.
-        owner: whose mailbox.
-        sender: who wrote them, a second apart.
-        texts: of the messages, oldest first.
-        ago: when the last one was written.
-        read: whether the owner has read them all.
-    """
-    mailbox = MongoMailbox(shards)
-    chat_id, message_id, started = (
-        ids.chat_id(owner, sender),
-        "",
-        datetime.now(UTC) - ago - timedelta(seconds=len(texts)),
-    )
-    messages = []
-    for number, text in enumerate(texts):
-        at = started + timedelta(seconds=number)
-        message_id = ids.next_message_id(int(at.timestamp() * 1e9), message_id, random.getrandbits)
-        messages.append(
-            IncomingMessage(
-                owner=owner,
-                chat_id=chat_id,
-                message_id=message_id,
-                sender_id=sender,
-                text=text,
-                created_at=at,
-            )
-        )
-    try:
-        await mailbox.open_chat(sender, owner)
-        for start in range(0, len(messages), FILL_BATCH):
-            for appended in await mailbox.append_incoming(messages[start : start + FILL_BATCH]):
-                assert isinstance(appended, Appended), appended
-        if read:
-            await mailbox.mark_read(owner, chat_id, message_id)
-    finally:
-        await mailbox.aclose()
-    return chat_id
 
 
 class Window:

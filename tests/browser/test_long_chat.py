@@ -7,7 +7,8 @@ import pytest
 from playwright.async_api import expect
 
 from mesh.stack import Stack
-from tests.browser.support import OpenWindow, Window, fill_mailbox, somebody
+from tests.browser.support import OpenWindow, Window, somebody
+from tests.past import fill_mailbox
 
 MESSAGES = 5_000
 DRAWN = 200  # rows in the page at most: messages, day lines, the line of what is new

@@ -9,6 +9,7 @@ import asyncio
 import itertools
 import shlex
 import subprocess
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ from mesh.stack import Stack, StackSettings
 from tests.contract.device import TRANSPORTS, Device, HttpDevice, SocketDevice, open_device, open_socket
 
 HOUR = 3600
+LONG = 60.0
+"""Seconds for what takes ten; only failures wait so long."""
 
 Connect = Callable[..., Awaitable[Device]]
 
@@ -46,10 +49,12 @@ class Target:
     Attributes:
         url: its address, as clients use it.
         issue: makes a token: `(user id, seconds) -> text`.
+        secret: that signs tokens of any kind; empty where it is not known.
     """
 
     url: str
     issue: Callable[[str, int], str]
+    secret: str = ""
 
     async def token(self, user_id: str, ttl: int = HOUR) -> str:
         """A token for a user, good for `ttl` seconds."""
@@ -62,21 +67,81 @@ def target(request: pytest.FixtureRequest) -> Target:
     url = request.config.getoption("url", default="").rstrip("/")
     if not url:
         stack: Stack = request.getfixturevalue("stack")
-        return Target(url=stack.settings.messenger_url, issue=_signer(stack.settings))
-    command = request.config.getoption("token_command")
-    return Target(url=url, issue=partial(_run, command) if command else _signer(StackSettings()))
+        return _of_stack(stack.settings.messenger_url, stack.settings)
+    if command := request.config.getoption("token_command"):
+        return Target(url=url, issue=partial(_run, command))
+    return _of_stack(url, StackSettings())
 
 
-def _signer(settings: StackSettings) -> Callable[[str, int], str]:
+@pytest.fixture(scope="session")
+def own_stack(request: pytest.FixtureRequest) -> Stack:
+    """The session's own stack, for what nobody may do to a system that others use."""
+    if request.config.getoption("url", default=""):
+        pytest.skip("only a stack of one's own is brought into this state; --url was given")
+    stack: Stack = request.getfixturevalue("stack")
+    return stack
+
+
+def _of_stack(url: str, settings: StackSettings) -> Target:
     secret = settings.secret()
-    return lambda user, ttl: tokens.issue(
-        user, secret=secret, now=datetime.now(UTC), ttl=timedelta(seconds=ttl)
-    )
+
+    def issue(user: str, ttl: int) -> str:
+        return tokens.issue(user, secret=secret, now=datetime.now(UTC), ttl=timedelta(seconds=ttl))
+
+    return Target(url=url, issue=issue, secret=secret)
 
 
 def _run(command: str, user: str, ttl: int) -> str:
     words = [word.replace("{user}", user).replace("{ttl}", str(ttl)) for word in shlex.split(command)]
     return subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()  # noqa: S603
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """What came in the end, and after how many seconds."""
+
+    seconds: float
+    answer: Any
+
+
+@pytest.fixture(scope="session", autouse=True)
+async def waiting(target: Target) -> AsyncIterator[dict[str, "asyncio.Task[Waiting]"]]:
+    """What takes long: begins before the first test and is looked at in the last, so nobody waits for it."""
+
+    async def timed(answer: Awaitable[Any]) -> Waiting:
+        began = time.monotonic()
+        return Waiting(answer=await answer, seconds=time.monotonic() - began)
+
+    async def poll() -> Any:
+        device = await open_device("http", target.url, "", await target.token(f"poll-{uuid.uuid4().hex}"))
+        assert isinstance(device, HttpDevice)
+        page = (await device.http.get("/events", timeout=LONG)).json()
+        await device.close()
+        return page
+
+    async def say_nothing() -> int | None:
+        device = await open_socket(target.url, "")
+        await asyncio.wait_for(device.socket.wait_closed(), LONG)
+        await device.close()
+        return device.socket.close_code
+
+    async def leave() -> Any:
+        watcher, leaver = (f"{person}-{uuid.uuid4().hex}" for person in ("watcher", "leaver"))
+        looking, leaving = [
+            await open_device("ws", target.url, user, await target.token(user)) for user in (watcher, leaver)
+        ]
+        await looking.call("presence.get", user_ids=[leaver])
+        await leaving.close()
+        told = await looking.next("presence", lambda params: not params["online"])
+        looked = await looking.call("presence.get", user_ids=[leaver])
+        await looking.close()
+        return [told, *looked["presence"]]
+
+    tasks = {work.__name__: asyncio.create_task(timed(work())) for work in (poll, say_nothing, leave)}
+    yield tasks
+    for task in tasks.values():
+        task.cancel()
+    await asyncio.gather(*tasks.values(), return_exceptions=True)
 
 
 @pytest.fixture

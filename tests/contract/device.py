@@ -67,6 +67,10 @@ class Device(ABC):
         """Goes away."""
 
     @abstractmethod
+    async def begin(self, cursor: str) -> Any:
+        """Begins anew behind a cursor; what the server says of that: `recovered`, `last_event_id`."""
+
+    @abstractmethod
     async def _more(self) -> None:
         """Waits for further notifications and hands them to `_take`."""
 
@@ -147,6 +151,10 @@ class SocketDevice(Device):
         await self.socket.close()
         await self._reader
 
+    async def begin(self, cursor: str) -> Any:
+        """See `Device`."""
+        return await self.call("session.connect", last_event_id=cursor)
+
     async def _more(self) -> None:
         self._arrived.clear()
         await self._arrived.wait()
@@ -189,14 +197,22 @@ class HttpDevice(Device):
         """See `Device`."""
         await self.http.aclose()
 
+    async def begin(self, cursor: str) -> Any:
+        """See `Device`."""
+        self.cursor = cursor
+        return await self._page(wait=0)
+
     async def _more(self) -> None:
-        response = await self.http.get("/events", params={"after": self.cursor, "wait": 10})
+        assert (await self._page(wait=10))["recovered"]
+
+    async def _page(self, wait: float) -> Any:
+        response = await self.http.get("/events", params={"after": self.cursor, "wait": wait})
         assert response.status_code == 200, response.text
         page = response.json()
-        assert page["recovered"]
         self.cursor = page["last_event_id"]
         for note in page["events"]:
             self._take(note)
+        return page
 
 
 def _shed(answers: list[Any]) -> Iterator[float]:

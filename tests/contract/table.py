@@ -35,6 +35,7 @@ class Method:
         result: the shape of the answer.
         required: params that it cannot do without.
         bad: values by param that it must refuse with -32602, naming the param.
+        good: values by param that are just within the bounds.
     """
 
     name: str
@@ -42,12 +43,15 @@ class Method:
     params: Callable[[Scene, Any, Any], Params] = lambda _scene, _mine, _last: {}
     required: tuple[str, ...] = ()
     bad: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    good: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
 
 NO_UUID = ("", "no-uuid", 7, ["x"], {"x": 1}, True)
 NO_TEXT = (7, ["x"], {"x": 1}, True)
 NO_USER = ("", "a b", "é", "x" * 65, 7, ["x"])
 NO_LIMIT = (0, 101, -1, 1.5, "many", True, [5])
+USERS = ("x", "Ab9_.-" + "x" * 58)
+LIMITS = (1, 100)
 
 TALKING = (
     Method(
@@ -79,12 +83,14 @@ TALKING = (
         result=Shape(must={"chat": CHAT}, may={"degraded": DEGRADED}),
         required=("peer_id",),
         bad={"peer_id": NO_USER, "item_id": ("a b", 7)},
+        good={"peer_id": USERS},
     ),
     Method(
         name="chats.list",
         params=lambda _scene, _mine, _last: {"cursor": "", "limit": 5},
         result=Shape(must={"chats": list_of(CHAT)}, may={"next_cursor": TEXT, "degraded": DEGRADED}),
         bad={"limit": NO_LIMIT, "cursor": (7, "no such cursor", "x" * 300)},
+        good={"limit": LIMITS},
     ),
     Method(
         name="chats.get",
@@ -121,6 +127,7 @@ TALKING = (
             "text": ("", "x" * 4097, "😀" * 4097, *NO_TEXT),
             "client_msg_id": ("", "x" * 65, *NO_TEXT),
         },
+        good={"text": ("x", "x" * 4096), "client_msg_id": ("x", "x" * 64)},
     ),
     Method(
         name="messages.history",
@@ -128,6 +135,7 @@ TALKING = (
         result=Shape(must={"messages": list_of(MESSAGE)}, may={"has_more": BOOL}),
         required=("chat_id",),
         bad={"chat_id": NO_UUID, "before": NO_UUID[1:], "after": NO_UUID[1:], "limit": NO_LIMIT},
+        good={"limit": LIMITS},
     ),
     Method(
         name="rpc.discover",
@@ -153,6 +161,7 @@ AROUND = (
         result=Shape(must={"message": MESSAGE}),
         required=("message_id", "chat_id", "text"),
         bad={"message_id": NO_UUID, "chat_id": NO_UUID, "text": ("", "x" * 4097, *NO_TEXT)},
+        good={"text": ("x", "x" * 4096)},
     ),
     Method(
         name="messages.delete",
@@ -176,6 +185,7 @@ AROUND = (
         result=Shape(must={"messages": list_of(MESSAGE)}, may={"next_cursor": TEXT}),
         required=("query",),
         bad={"query": ("", *NO_TEXT), "chat_id": NO_UUID[1:], "cursor": (7, "no such"), "limit": NO_LIMIT},
+        good={"limit": LIMITS},
     ),
     Method(
         name="users.block",
@@ -183,6 +193,7 @@ AROUND = (
         result=Shape(),
         required=("user_id",),
         bad={"user_id": NO_USER},
+        good={"user_id": USERS},
     ),
     Method(
         name="users.unblock",
@@ -190,6 +201,7 @@ AROUND = (
         result=Shape(),
         required=("user_id",),
         bad={"user_id": NO_USER},
+        good={"user_id": USERS},
     ),
     Method(
         name="users.blocked",
@@ -203,6 +215,7 @@ AROUND = (
         result=Shape(must={"presence": list_of(PRESENCE)}, may={"degraded": DEGRADED}),
         required=("user_ids",),
         bad={"user_ids": ([], ["x"] * 101, ["a b"], [7], "bob", {"x": 1})},
+        good={"user_ids": (["x"], [f"x{n}" for n in range(100)])},
     ),
 )
 

@@ -1,15 +1,19 @@
 """Two people talk: ids, order, idempotency, unread counts, pointers, devices, catching up."""
 
 import asyncio
+import json
 import uuid
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
+from mesh.stack import Stack
 from tests.contract.conftest import Connect, Scene, about
 from tests.contract.device import Device
 from tests.contract.shapes import CHAT, MESSAGE, SOME_TEXT, UUID7, Shape, assert_shape
+from tests.past import fill_chats
 
 Name = Callable[[str], str]
 
@@ -317,3 +321,99 @@ async def test_a_cursor_from_before_the_first_event(connect: Connect, name: Name
     await first.next("message.new")
     back = await connect(bob, last_event_id=cursor)
     assert (await back.next("message.new"))["message"]["text"] == "first"
+
+
+async def test_how_many_chats_come_unasked(alone: Device, name: Name) -> None:
+    """Without a limit a page of the list has 20 chats, and says that there are more."""
+    await in_batches(alone, "chats.open", [{"peer_id": name(f"peer-{number}")} for number in range(21)])
+    page = await alone.call("chats.list")
+    assert len(page["chats"]) == 20
+    assert len((await alone.call("chats.list", cursor=page["next_cursor"]))["chats"]) == 1
+
+
+async def test_how_many_messages_come_unasked(scene: Scene) -> None:
+    """Without a limit a page of history has the newest 50 messages, and says that there are more."""
+    texts = [str(number) for number in range(51)]
+    sends = [{"chat_id": scene.chat_id, "text": text, "client_msg_id": text} for text in texts]
+    await in_batches(scene.alice, "messages.send", sends)
+    page = await scene.alice.call("messages.history", chat_id=scene.chat_id)
+    assert [message["text"] for message in page["messages"]] == texts[1:]
+    assert page["has_more"]
+
+
+async def in_batches(device: Device, method: str, params: list[dict[str, Any]]) -> None:
+    """Makes calls, as many at once as a batch may have; what is throttled is called again when it may be."""
+    calls = {n: {"jsonrpc": "2.0", "id": n, "method": method, "params": one} for n, one in enumerate(params)}
+    while calls:
+        answers = await device.exchange(json.dumps([*calls.values()][:50]))
+        for done in (answer["id"] for answer in answers if "result" in answer):
+            del calls[done]
+        errors = [answer["error"]["data"] for answer in answers if "error" in answer]
+        await asyncio.sleep(max((error["retry_after_ms"] / 1000 for error in errors), default=0))
+
+
+# ── cursors that the hot cache cannot answer ────────────────────────────────────────────────────────────────
+
+
+def another_epoch(cursor: str) -> str:
+    """Of a cache that was lost since."""
+    _, n, ms = cursor.split("-")
+    return f"1-{n}-{ms}"
+
+
+def never_given(cursor: str) -> str:
+    """Of an event that nobody was told of."""
+    epoch, _, ms = cursor.split("-")
+    return f"{epoch}-999999-{ms}"
+
+
+def long_ago(_: str) -> str:
+    """Older than anything that is kept."""
+    return "1-1-1"
+
+
+@pytest.mark.parametrize("made", [another_epoch, never_given, long_ago], ids=lambda made: made.__name__)
+async def test_a_gap_is_filled_from_the_database(
+    scene: Scene, connect: Connect, made: Callable[[str], str]
+) -> None:
+    """Where the cache does not know a cursor the database tells all since then; that is recovered, too."""
+    await scene.tells(scene.alice, "before")
+    cursor = scene.bob.events[-1]["params"]["event_id"]
+    await scene.bob.close()
+    away = [await scene.says(scene.alice, text) for text in ("one", "two")]
+    back = await connect(scene.bob.user_id)
+    start = await back.begin(made(cursor))
+    assert start["recovered"] is True
+    for message in away:
+        await back.next("message.new", about(message["message_id"]))
+    later = await scene.says(scene.alice, "live")
+    await back.next("message.new", about(later["message_id"]))
+    seqs = {one["params"]["message"]["seq"] for one in back.events if one["method"] == "message.new"}
+    assert {2, 3, 4} <= seqs
+
+
+@pytest_asyncio.fixture(scope="module")
+async def long_away(own_stack: Stack) -> str:
+    """Somebody who was away for more than 5,000 messages, of a hundred people."""
+    owner = f"bob-{uuid.uuid4().hex}"
+    shards, senders = own_stack.env()["MONGO_SHARDS"].split(), [f"{owner}-{n}" for n in range(100)]
+    await fill_chats(shards, owner=owner, senders=senders, texts=["x"] * 51)
+    return owner
+
+
+async def test_a_gap_that_is_too_long(connect: Connect, long_away: str) -> None:
+    """After more than the server fills in `recovered` is false: nothing old follows; it goes on from now."""
+    alice, back = await connect(f"alice-{long_away}"), await connect(long_away)
+    start = await back.begin(long_ago(""))
+    assert start["recovered"] is False
+    chat = (await alice.call("chats.open", peer_id=long_away))["chat"]
+    sends = {"chat_id": chat["chat_id"], "text": "live", "client_msg_id": uuid.uuid4().hex}
+    sent = (await alice.call("messages.send", **sends))["message"]
+    await back.next("message.new", about(sent["message_id"]))
+    again = await connect(long_away)
+    assert (await again.begin(start["last_event_id"]))["recovered"] is True
+    await again.next("message.new", about(sent["message_id"]))
+    for device in (back, again):
+        assert ids([one["params"]["message"] for one in device.events if one["method"] == "message.new"]) == [
+            sent["message_id"]
+        ]

@@ -13,15 +13,21 @@ import pytest
 from tests.contract.conftest import Connect, Scene, Target
 from tests.contract.device import PATIENCE, HttpDevice
 from tests.contract.meta_schema import violations
-from tests.contract.shapes import ERROR, SOME_TEXT, Shape, assert_shape, list_of
+from tests.contract.shapes import BOOL, ERROR, SOME_TEXT, Shape, assert_shape, list_of
 
 PING = '{"jsonrpc":"2.0","method":"session.ping","id":1}'
 EVENTS = Shape(
     must={
-        "events": list_of(Shape(must={"method": SOME_TEXT, "params": Shape(must={"event_id": SOME_TEXT})}))
+        "events": list_of(Shape(must={"method": SOME_TEXT, "params": Shape(must={"event_id": SOME_TEXT})})),
+        "last_event_id": SOME_TEXT,
+        "recovered": BOOL,
     },
-    may={"last_event_id": SOME_TEXT},
 )
+
+KEPT = (
+    "message.new", "message.updated", "message.deleted", "chat.updated", "receipt.read", "receipt.delivered",
+)  # fmt: skip
+EPHEMERAL = ("typing", "presence", "session.expiring", "session.reconnect")
 
 
 @pytest.fixture
@@ -139,7 +145,9 @@ async def test_events_come_once_along_the_cursor(scene: Scene) -> None:
     assert sorted(got) == texts
 
 
-@pytest.mark.parametrize("query", ["wait=26", "wait=-1", "wait=x", "wait=nan", "after=x", "after=1-2"])
+@pytest.mark.parametrize(
+    "query", ["wait=26", "wait=25.001", "wait=-1", "wait=x", "wait=nan", "after=x", "after=1-2"]
+)
 async def test_events_refuses_bad_queries(by_http: HttpDevice, query: str) -> None:
     """A wait outside 0..25 and a cursor that the server never gave out are refused, not waited for."""
     response = await by_http.http.get(f"/events?{query}")
@@ -224,6 +232,8 @@ async def test_the_openrpc_document(by_http: HttpDevice, target: Target) -> None
         document = (await http.get("/openrpc.json")).json()
     assert document == await by_http.call("rpc.discover")
     assert violations(document) == []
+    kept = {one["name"]: one["x-kept"] for one in document["x-notifications"]}
+    assert kept == dict.fromkeys(KEPT, True) | dict.fromkeys(EPHEMERAL, False)
     codes = {error["code"] for error in document["components"]["errors"].values()}
     contract = {-32700, *range(-32603, -32599), *range(-32010, -32003), -32014, -32016}
     assert contract <= codes

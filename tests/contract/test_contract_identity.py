@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import httpx
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -17,7 +18,7 @@ from websockets.exceptions import InvalidStatus
 
 from tests.contract.conftest import Connect, Target
 from tests.contract.device import HttpDevice, SocketDevice
-from tests.contract.shapes import ERROR, assert_shape
+from tests.contract.shapes import ERROR, TIME, Shape, assert_shape
 
 Name = Callable[[str], str]
 OpenSocket = Callable[..., Awaitable[SocketDevice]]
@@ -130,11 +131,43 @@ async def refused(device: HttpDevice, headers: dict[bytes, bytes], kind: str) ->
         assert_shape(body["error"], ERROR, "error")
 
 
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"sub": "x" * 65}, {"sub": ""}, {"sub": "a b"}, {"sub": "é"}, {"sub": 7}, {"sub": None},
+        {"exp": None}, {"exp": "later"},
+    ],
+    ids=str,
+)  # fmt: skip
+async def test_a_token_without_a_user_or_an_end(
+    socket: OpenSocket, target: Target, name: Name, claims: dict[str, Any]
+) -> None:
+    """A token that is signed well and has no user id of the contract's, or no `exp`, lets nobody in."""
+    if not target.secret:
+        pytest.skip("only who has the secret makes such tokens; --token-command was given")
+    all_claims = {"sub": name("alice"), "exp": int(time.time()) + 3600, **claims}
+    kept = {key: value for key, value in all_claims.items() if value is not None}
+    token = signed({"alg": "HS256"}, kept, target.secret.encode())
+    device = await socket()
+    assert (await device.error("session.connect", token=token)).code == -32016
+    headers = {"Authorization": f"Bearer {token}"}
+    async with httpx.AsyncClient(base_url=target.url, headers=headers, trust_env=False) as http:
+        assert (await http.get("/events?wait=0")).status_code == 401
+
+
+async def test_any_user_id_of_the_contract(connect: Connect, name: Name) -> None:
+    """64 characters of every kind that may be in a user id are one."""
+    user = name("Ab9_.-").ljust(64, "Z")
+    device = await connect(user)
+    assert (await device.call("session.connect"))["user_id"] == user
+
+
 async def test_an_expiring_session(connect_by: Connect, target: Target, name: Name) -> None:
     """A session is told before its token ends: one that refreshes lives on, one that does not gets 4502."""
     fresh, stale = [await connect_by("ws", name(person), ttl=2) for person in ("alice", "bob")]
     assert isinstance(stale, SocketDevice)
     told = await fresh.next("session.expiring")
+    assert_shape(told, Shape(must={"expires_at": TIME}), "session.expiring")
     answer = await fresh.call("session.refresh", token=await target.token(fresh.user_id))
     assert answer["expires_at"] > told["expires_at"]
     assert (await stale.closed())[0] == 4502

@@ -49,6 +49,18 @@ async def test_refuses_what_is_not_in_the_contract(scene: Scene, method: Method)
     assert [message["text"] for message in await scene.history(scene.alice)] == ["Hello", last["text"]]
 
 
+@pytest.mark.parametrize("method", [one for one in METHODS if one.good], ids=lambda method: method.name)
+async def test_takes_what_is_within_the_bounds(scene: Scene, method: Method) -> None:
+    """The least and the most that a param may be are good."""
+    mine, last = await talk(scene)
+    params = method.params(scene, mine, last)
+    for name, values in method.good.items():
+        for number, value in enumerate(values):
+            fresh = {"client_msg_id": f"{name} {number}"} if "client_msg_id" in params else {}
+            result = await scene.alice.call(method.name, **{**params, **fresh, name: value})
+            assert_shape(result, method.result, method.name)
+
+
 @each_method
 async def test_a_notification_is_never_answered(scene: Scene, method: Method) -> None:
     """A call without an id is carried out or refused in silence, also with bad params."""

@@ -10,10 +10,10 @@ from edge.terminal.composer import Composer
 from edge.terminal.conversation import Conversation, Look
 from edge.terminal.rows import Row
 from mesh.stack import Stack
-from tests.browser.support import fill_mailbox
 from tests.contract.device import Device
 from tests.contract.hop import Hop
 from tests.flows.conftest import People
+from tests.past import fill_mailbox
 from tests.terminal.support import OpenTerminal
 
 SENT, BOTH = "✓", "✓✓"
