@@ -10,7 +10,7 @@ Waits = dict[str, "asyncio.Task[Waiting]"]
 
 async def test_a_socket_that_does_not_authenticate(waiting: Waits) -> None:
     """A socket without a session is closed with 4501, after ten seconds."""
-    silent = await waiting["say_nothing"]
+    silent = await waiting["idle"]
     assert silent.answer == 4501
     assert 10 <= silent.seconds < 25
 
