@@ -54,7 +54,7 @@ bench: setup ## Measure everything on stacks of its own, in under 15 minutes; on
 faults: setup ## Break everything under load and decide whether the promises held; SEED= MINUTES= ONLY=
 	@exec setpriv --pdeathsig TERM $(VENV)/python -m faults $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(addprefix --only ,$(ONLY))
 
-screenshots: setup browser ## Take the pictures of docs/screenshots, in windows of a stack of their own
+screenshots: setup browser ## Take the pictures of docs/screenshots, web client and terminal, on a stack of their own
 	@$(VENV)/python -m tests.browser.screenshots
 
 proto: $(GEN) ## Build protos/gen from the .proto files

@@ -1,6 +1,10 @@
-"""Takes the pictures of docs/screenshots (`make screenshots`): a stack of its own, and people who talk."""
+"""Takes the pictures of docs/screenshots (`make screenshots`): a stack of its own, and people who talk.
+
+The web client in windows of Chromium, and the terminal chat, whose screen Chromium turns into a picture, too.
+"""
 
 import asyncio
+import re
 import shutil
 import sys
 import tempfile
@@ -11,10 +15,13 @@ from typing import Any
 
 from playwright.async_api import Browser, async_playwright, expect
 
+from edge.client import Client
+from edge.terminal.app import ChatApp
 from mesh import tokens
 from mesh.stack import Stack, StackSettings, ports
 from tests.browser.support import BROWSER_ARGS, Window
 from tests.past import fill_mailbox
+from tests.terminal.support import Terminal
 
 PICTURES = Path("docs/screenshots")
 ME, PEER, ITEM = "nora-hall", "oliver-grant", "red-bicycle"
@@ -25,6 +32,8 @@ PHONE = {
     "is_mobile": True,
     "has_touch": True,
 }
+URL = "http://127.0.0.1:8000"
+TERMINAL = (110, 30)
 OTHERS: Sequence[tuple[str, timedelta, str]] = (
     ("maya-lindqvist", timedelta(minutes=26), "Table for four at eight, by the window."),
     ("sofia-rossi", timedelta(hours=26), "The contract is signed. Thank you for waiting!"),
@@ -60,15 +69,18 @@ async def talk(window: Callable[..., Any]) -> tuple[Window, Window]:
 
 async def take(browser: Browser, stack: Stack) -> None:
     """All pictures."""
-    secret, shards = stack.env()["JWT_SECRET"], stack.env()["MONGO_SHARDS"].split()
+    shards = stack.env()["MONGO_SHARDS"].split()
+
+    def token(user_id: str) -> str:
+        secret = stack.env()["JWT_SECRET"]
+        return tokens.issue(user_id, secret=secret, now=datetime.now(UTC), ttl=timedelta(hours=1))
 
     async def window(user_id: str, **context: Any) -> Window:
         page = await (
             await browser.new_context(locale="en-GB", reduced_motion="reduce", **context)
         ).new_page()
         opened = Window(page, user_id, stack.settings.messenger_url)
-        now = datetime.now(UTC)
-        await opened.sign_in(tokens.issue(user_id, secret=secret, now=now, ttl=timedelta(hours=1)))
+        await opened.sign_in(token(user_id))
         return opened
 
     for sender, ago, text in OTHERS:
@@ -98,6 +110,24 @@ async def take(browser: Browser, stack: Stack) -> None:
     await expect(phone.messages()).to_have_count(len(TALK))
     await expect(phone.presence()).to_contain_text("online")
     await phone.page.screenshot(path=PICTURES / "phone.png")
+    terminal = Terminal(ChatApp(Client(stack.settings.messenger_url, token(ME)), ME, URL))
+    await terminal.start(TERMINAL)
+    await terminal.shows("Oliver Grant", "Maya Lindqvist")
+    await terminal.press("enter")
+    await terminal.shows(TALK[-1][1])
+    await terminal.type("Looking forward to it")
+    await his.composer().press_sequentially("By the way")
+    await terminal.shows("typing")
+    await draw(browser, terminal.app.export_screenshot(title="python -m edge chat " + ME), "terminal.png")
+    await terminal.close()
+
+
+async def draw(browser: Browser, svg: str, name: str) -> None:
+    """A picture of an SVG that has a terminal's text, in this machine's own monospaced font."""
+    page = await (await browser.new_context(device_scale_factor=2)).new_page()
+    await page.set_content(re.sub(r"@font-face \{[^}]*\}", "", svg))
+    await page.locator("svg").first.screenshot(path=PICTURES / name)
+    await page.context.close()
 
 
 async def main(stack: Stack, chromium: str | None) -> None:
