@@ -14,6 +14,9 @@ import msgspec
 
 from edge.terminal.shapes import Chat, Item, Message, Peer, Presence
 
+MOST_CHANGED = 500
+"""Changes that are remembered at most; of what is longer past nothing older is on its way any more."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outgoing:
@@ -56,6 +59,8 @@ class Book:
         self._messages: dict[str, dict[str, Message]] = defaultdict(dict)
         self._order: dict[str, list[str]] = defaultdict(list)
         self._more: dict[str, bool] = {}
+        # What was told of messages: a page that was read before may still come. None: deleted.
+        self._changed: dict[str, Message | None] = {}
 
     # ── looking ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -102,6 +107,8 @@ class Book:
 
     def put_chat(self, chat: Chat) -> None:
         """Takes a state of a chat; an older one than is known fills in names alone."""
+        if chat.last_message:
+            chat = msgspec.structs.replace(chat, last_message=self._current(chat.last_message))
         old = self.chats.get(chat.chat_id)
         if old is None:
             self.chats[chat.chat_id] = chat
@@ -124,11 +131,12 @@ class Book:
         if self.typing.get(message.chat_id) == message.sender_id:
             del self.typing[message.chat_id]
         if chat := self.chats.get(message.chat_id):
-            last = _later(chat.last_message, message)
+            last = _later(chat.last_message, self._current(message))
             self.chats[message.chat_id] = msgspec.structs.replace(chat, last_message=last)
 
     def change_message(self, message: Message) -> None:
         """Takes another state of a message, where it is held or is the last one of its chat."""
+        self._remember(message.message_id, self._current(message))
         if message.message_id in self._messages[message.chat_id]:
             self._insert(message)
         chat = self.chats.get(message.chat_id)
@@ -138,6 +146,8 @@ class Book:
 
     def take_back(self, shown: Message, before: Message) -> None:
         """A change that was shown at once has not come about; what has changed otherwise since then stays."""
+        if self._changed.get(shown.message_id) == shown:
+            self._changed[shown.message_id] = before
         if self.message(shown.chat_id, shown.message_id) == shown:
             self._messages[shown.chat_id][shown.message_id] = before
         chat = self.chats.get(shown.chat_id)
@@ -150,7 +160,8 @@ class Book:
         last = chat.last_message if chat else None
         shown = last if last and last.message_id == message_id else None
         if known := self.message(chat_id, message_id) or shown:
-            self.change_message(msgspec.structs.replace(known, text="", deleted=True))
+            self.change_message(_gone(known))
+        self._remember(message_id, None)
 
     def put_page(self, chat_id: str, messages: Iterable[Message], *, more: bool) -> None:
         """Takes the newest page of a chat, or the one before what is held; `more` is before it."""
@@ -200,9 +211,26 @@ class Book:
     def _insert(self, message: Message) -> None:
         held, order = self._messages[message.chat_id], self._order[message.chat_id]
         old = held.get(message.message_id)
-        held[message.message_id] = _merged(old, message)
+        held[message.message_id] = _merged(old, self._current(message))
         if old is None:
             insort(order, message.message_id)
+
+    def _remember(self, message_id: str, state: Message | None) -> None:
+        self._changed.pop(message_id, None)
+        self._changed[message_id] = state
+        if len(self._changed) > MOST_CHANGED:
+            del self._changed[next(iter(self._changed))]
+
+    def _current(self, message: Message) -> Message:
+        """A message as it stands by what has been told of it meanwhile."""
+        if message.message_id not in self._changed:
+            return message
+        known = self._changed[message.message_id]
+        return _gone(message) if known is None else _merged(known, message)
+
+
+def _gone(message: Message) -> Message:
+    return msgspec.structs.replace(message, text="", deleted=True)
 
 
 def _active(chat: Chat) -> datetime:

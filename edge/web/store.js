@@ -22,6 +22,8 @@
  * | resync                            | chat_id?                               | the connection: histories may have holes
  */
 
+const CHANGES = 500; // remembered at most
+
 export const initialState = (me) => ({
   me,
   chats: {}, // chat_id -> chat, and `counted`: the snapshot {read_up_to, seq, unread} from which `unread` is counted on
@@ -29,6 +31,7 @@ export const initialState = (me) => ({
   history: {}, // chat_id -> {hasMore, until}: `messages` has all from its first one up to `until`, '' for the newest
   pending: {}, // client_msg_id -> {chat_id, text, client_msg_id, created_at, error}: not accepted yet
   changing: {}, // message_id -> {text} or {deleted: true}: not answered yet
+  changed: {}, // message_id -> what was told of it last: a page that was read before may still come
   drafts: {}, // chat_id -> text
   typing: {}, // chat_id -> user_id
   presence: {}, // user_id -> {online, last_seen}
@@ -60,20 +63,22 @@ const reducers = {
 
   'message.new': (state, { message }) => {
     const next = withTyping(withMessages(state, message.chat_id, [message]), message.chat_id, '', message.sender_id);
-    return withChange(next, message.chat_id, ({ last_message: last }) => ({ last_message: newer(last, message) }));
+    return withChange(next, message.chat_id, ({ last_message: last }) => ({ last_message: newer(last, current(next, message)) }));
   },
 
   'message.updated': (state, { message }) => {
     const held = state.messages[message.chat_id]?.some(({ message_id: id }) => id === message.message_id);
-    const next = held ? withMessages(state, message.chat_id, [message]) : state;
+    const known = withChanged(state, message);
+    const next = held ? withMessages(known, message.chat_id, [message]) : known;
     return withChange(next, message.chat_id, ({ last_message: last }) =>
       (last?.message_id === message.message_id ? { last_message: merged(last, message) } : {}));
   },
 
   'message.deleted': (state, { chat_id: chatId, message_id: id }) => {
-    const gone = (message) => (message?.message_id === id ? { ...message, text: '', deleted: true } : message);
+    const removed = { message_id: id, text: '', deleted: true };
+    const gone = (message) => (message?.message_id === id ? { ...message, ...removed } : message);
     const messages = state.messages[chatId]?.map(gone) ?? [];
-    const next = { ...state, messages: { ...state.messages, [chatId]: messages } };
+    const next = { ...withChanged(state, removed), messages: { ...state.messages, [chatId]: messages } };
     return withChange(next, chatId, ({ last_message: last }) => ({ last_message: gone(last) }));
   },
 
@@ -141,6 +146,16 @@ function merged(old, message) {
   return stale ? { ...message, ...old } : { ...old, ...message };
 }
 
+/** Remembers what was told of a message; of the longest past changes nothing older can be on its way any more. */
+function withChanged(state, message) {
+  const { message_id: id } = message;
+  const changed = Object.entries({ ...without(state.changed, id), [id]: merged(state.changed[id], message) });
+  return { ...state, changed: Object.fromEntries(changed.slice(-CHANGES)) };
+}
+
+/** A message as it stands by what has been told of it meanwhile. */
+const current = (state, message) => (message && state.changed[message.message_id] ? merged(state.changed[message.message_id], message) : message);
+
 /** The later of two messages; of two copies of one, what both say. */
 function newer(a, b) {
   if (a && b && a.message_id === b.message_id) return merged(a, b);
@@ -170,7 +185,7 @@ function withChat(state, chat) {
     blocked: (chat.version ?? 0) < version ? old.blocked : chat.blocked ?? false,
     peer: { ...old.peer, ...chat.peer },
     item: chat.item || old.item ? { ...old.item, ...chat.item } : undefined,
-    last_message: newer(old.last_message, chat.last_message),
+    last_message: newer(old.last_message, current(state, chat.last_message)),
     read_up_to: later(old.read_up_to, chat.read_up_to),
     peer_read_up_to: later(old.peer_read_up_to, chat.peer_read_up_to),
     peer_delivered_up_to: later(old.peer_delivered_up_to, chat.peer_delivered_up_to),
@@ -191,7 +206,7 @@ function withMessages(state, chatId, messages) {
   const answered = messages.filter(({ client_msg_id: id }) => id && state.pending[id]);
   return {
     ...state,
-    messages: { ...state.messages, [chatId]: inserted(state.messages[chatId] ?? [], messages) },
+    messages: { ...state.messages, [chatId]: inserted(state.messages[chatId] ?? [], messages.map((message) => current(state, message))) },
     pending: answered.reduce((pending, { client_msg_id: id }) => without(pending, id), state.pending),
   };
 }

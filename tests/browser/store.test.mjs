@@ -175,6 +175,26 @@ test('an edit of a message that is not held adds none, and a deleted one is not 
   assert.equal(unread(fold([news(1), news(2), deleted(2)], start), CHAT), 1);
 });
 
+test('a page that was read before a change and comes after it shows the change, also in the list', () => {
+  const page = { type: 'history', chat_id: CHAT, messages: [message(1), message(2)] };
+  const snapshot = { type: 'chats', chats: [chat({ seq: 2, last_message: message(2) })] };
+  for (const order of permutations([page, snapshot, edited(2, 'b', 30), edited(2, 'c', 31)])) {
+    const state = fold(order);
+    assert.deepEqual([ids(state), state.messages[CHAT][1].text], [[id(1), id(2)], 'c'], JSON.stringify(order));
+    assert.equal(state.chats[CHAT].last_message.text, 'c');
+  }
+  for (const order of permutations([page, snapshot, edited(2, 'b', 30), deleted(2)])) {
+    const state = fold(order);
+    assert.deepEqual([state.messages[CHAT][1].deleted, state.messages[CHAT][1].text], [true, '']);
+    assert.deepEqual([state.chats[CHAT].last_message.deleted, state.chats[CHAT].last_message.text], [true, '']);
+  }
+});
+
+test('only so many changes are remembered', () => {
+  const many = Array.from({ length: 600 }, (_, n) => edited(n, 'x', 30));
+  assert.deepEqual([Object.keys(fold(many).changed).length, fold(many).changed[id(599)].text], [500, 'x']);
+});
+
 test('a change is shown until it is answered, with the mark of what is under way', () => {
   const state = fold([{ type: 'chat', chat: chat() }, news(1, 'alice'), { type: 'changing', message_id: id(1), change: { text: 'new' } }]);
   const shown = (s) => { const { message: m, status } = conversation(s, CHAT).at(-1); return [m.text, status]; };

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, WebSocketRoute, expect
 
 from mesh.stack import Stack
 from tests.browser.support import OpenWindow, Past, Window, somebody, two_people
@@ -44,6 +44,57 @@ async def test_deleting_for_me_and_for_everyone(window: OpenWindow) -> None:
     await expect(alice.message("Only for you")).to_be_visible()
     await bob.page.reload()
     await expect(bob.message("Deleted message")).to_have_count(2)
+
+
+async def test_changes_show_in_a_list_whose_chat_was_not_opened(window: OpenWindow) -> None:
+    """The list follows edits and deletions of a message whose conversation has not been loaded."""
+    alice, bob = await two_people(window)
+    await alice.say("First")
+    await alice.say("See you at five")
+    await expect(bob.chat()).to_contain_text("See you at five")
+    await alice.choose("See you at five", "Edit")
+    await alice.say("See you at six")
+    await expect(bob.chat()).to_contain_text("See you at six")
+    await alice.choose("See you at six", "Delete")
+    await alice.answer("For everyone")
+    await expect(bob.chat()).to_contain_text("Deleted message")
+    await expect(bob.unread()).to_have_text("1 unread")
+    await bob.open_chat()
+    await expect(bob.messages().locator(".text")).to_have_text(["First", "Deleted message"])
+
+
+async def test_a_page_that_a_change_has_overtaken(window: OpenWindow) -> None:
+    """What was changed between the reading of a page and its arrival stands there as it is now."""
+    alice, bob = await two_people(window)
+    pages: list[Callable[[], None]] = []
+    holds = True
+
+    def route(socket: WebSocketRoute) -> None:
+        server = socket.connect_to_server()
+
+        def pass_on(frame: str | bytes) -> None:
+            if holds and "has_more" not in frame and '"messages":' in str(frame):
+                pages.append(lambda: socket.send(frame))
+            else:
+                socket.send(frame)
+
+        server.on_message(pass_on)
+
+    await alice.say("Old")
+    await alice.say("A slip")
+    await bob.page.route_web_socket("**/ws", route)
+    await bob.page.reload()
+    await bob.open_chat()
+    await expect(bob.page.get_by_text("Loading…")).to_be_visible()
+    await alice.choose("Old", "Edit")
+    await alice.say("New")
+    await alice.choose("A slip", "Delete")
+    await alice.answer("For everyone")
+    await expect(bob.chat()).to_contain_text("Deleted message")
+    holds = False
+    for page in pages:
+        page()
+    await expect(bob.messages().locator(".text")).to_have_text(["New", "Deleted message"])
 
 
 async def test_search_in_all_chats_goes_to_the_message(window: OpenWindow, past: Past) -> None:

@@ -82,6 +82,37 @@ def test_a_change_of_what_is_not_held() -> None:
     assert [one.message_id for one in held.messages("c")] == ["m005"]
 
 
+@pytest.mark.parametrize("deleted", [False, True])
+@given(order=st.permutations(["page", "list", "first", "second"]))
+def test_a_page_that_was_read_before_a_change(deleted: bool, order: list[str]) -> None:
+    """What was read before a change and comes after it shows the change: a page, and the list."""
+    held = Book("alice")
+    second = message(2, text="c", edited_at=NOON + timedelta(hours=1))
+    for what in order:
+        match what:
+            case "page":
+                held.put_page("c", [message(1), message(2)], more=False)
+            case "list":
+                held.put_chat(chat(last_message=message(2)))
+            case "first":
+                held.change_message(message(2, text="b", edited_at=NOON))
+            case _:
+                held.delete_message("c", "m002") if deleted else held.change_message(second)
+    last = held.chats["c"].last_message
+    for shown in (held.messages("c")[1], last):
+        assert shown is not None
+        assert (shown.text, shown.deleted) == (("", True) if deleted else ("c", False))
+
+
+def test_changes_that_are_remembered_are_bounded() -> None:
+    """Only so many changes are remembered, the last ones."""
+    held = Book("alice")
+    for number in range(600):
+        held.delete_message("c", f"m{number:03}")
+    held.put_page("c", [message(0), message(599)], more=False)
+    assert [one.deleted for one in held.messages("c")] == [False, True]
+
+
 def test_the_later_version_of_a_chat() -> None:
     """An event that was overtaken changes nothing but names; pointers only move forward."""
     held = Book("alice")
