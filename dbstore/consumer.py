@@ -5,13 +5,15 @@ An event is done when both have it. What failed goes round the retry ladder alon
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 
 from dbstore import rules
+from dbstore.lanes import Lanes, in_step
 from dbstore.late import LateCheck
-from dbstore.rules import Published
+from dbstore.telling import Teller, Told
 from mesh import metrics
-from mesh.amqp import DONE, Outcome, Park, Received, retry_of
+from mesh.amqp import Later, Outcome, Received
 from mesh.bus import Bus
 from mesh.errors import InvalidArgument, MessengerError, NotFound, Unavailable
 from mesh.mailbox.model import Appended, Place
@@ -19,9 +21,8 @@ from mesh.mailbox.store import MailboxStore
 from mesh.wire import message_to_proto, to_datetime
 from messenger.events.v1 import queue_pb2
 
-Told = list[Published]
-"""What the users' streams are to be told of one event."""
-
+SPAM = -1
+"""The lane of messages that antispam has rejected."""
 
 MESSAGES = metrics.counter(
     "messenger_messages", "Messages that came to their receivers' mailboxes, by verdict.", ("verdict",)
@@ -39,45 +40,71 @@ class EventHandler:
 
     def __init__(self, store: MailboxStore, bus: Bus, late: LateCheck) -> None:
         self._store = store
-        self._bus = bus
         self._late = late
+        self._teller = Teller(store, bus, late)
+        self._lanes = Lanes(self._handle_alone)
 
-    async def handle(self, received: Sequence[Received]) -> Sequence[Outcome]:
-        """Takes effect of events; one outcome an event, in order."""
-        events = [one.event for one in received]
-        expired = {n for n, one in enumerate(received) if one.delivery.expired}
-        stored = await self._store_all(events, expired)
-        await self._note_late(events, stored)
-        good = {n: told for n, told in enumerate(stored) if not isinstance(told, Exception)}
-        unchecked = [n for n in good if rules.is_unchecked(events[n])]
-        unasked = await self._late.ask([events[n] for n in unchecked])
-        # Each chat is told once, with the last event that touched it: after the messages, as it then stands.
-        last = {key: n for n, told in good.items() for key in rules.changed_chats(events[n], told)}
-        for key, chat in (await self._chats(list(last))).items():
-            if isinstance(chat, Exception):
-                stored[last[key]] = chat
+    async def handle(self, received: Sequence[Received]) -> list[Outcome | Later]:
+        """Takes effect of events; one outcome an event, in order.
+
+        All shards' events go together, for that is cheap; those of a shard that is far behind go on aside.
+        """
+        groups: dict[int, list[int]] = defaultdict(list)
+        for index, one in enumerate(received):
+            groups[self._lane_of(one.event)].append(index)
+        work = {
+            lane: asyncio.create_task(self._store_all([received[index] for index in group]))
+            for lane, group in groups.items()
+            if not self._lanes.is_behind(lane)
+        }
+        await in_step(work.values())
+        answered: dict[int, Outcome | Later] = {}
+        stored: dict[int, Told | Exception] = {}
+        for lane, group in groups.items():
+            storing = work.get(lane)
+            if storing is not None and storing.done():
+                stored.update(zip(group, storing.result(), strict=True))
             else:
-                good[last[key]].append(chat)
-        outcomes = await self._publish(
-            [
-                told if isinstance(told, Exception) else rules.traced(told, event.traceparent)
-                for event, told in zip(events, stored, strict=True)
-            ]
-        )
-        if unasked is not None:
-            for n in unchecked:
-                outcomes[n] = retry_of(unasked)
-        return outcomes
+                later = self._later(lane, [received[index] for index in group], storing)
+                answered.update(zip(group, later, strict=True))
+        ready = sorted(stored)  # what is told keeps the order of the queue
+        events = [received[index].event for index in ready]
+        outcomes = await self._teller.tell(events, [stored[index] for index in ready])
+        answered.update(zip(ready, outcomes, strict=True))
+        return [answered[index] for index in range(len(received))]
+
+    def _lane_of(self, event: queue_pb2.Event) -> int:
+        """The shard that an event waits for; spam, which takes both sides', has a lane of its own."""
+        spam = event.WhichOneof("body") == "message_accepted" and rules.is_rejected(event.message_accepted)
+        return SPAM if spam else self._store.shard_of(rules.owner_of(event))
+
+    def _later(
+        self, lane: int, received: Sequence[Received], storing: asyncio.Task[list[Told | Exception]] | None
+    ) -> list[Later]:
+        """Outcomes of what is far behind with storing, or has not begun because its lane is."""
+        if storing is None:
+            return self._lanes.join(lane, received)
+        return self._lanes.aside(lane, self._tell_after(storing, received), len(received))
+
+    async def _handle_alone(self, received: Sequence[Received]) -> list[Outcome]:
+        """The whole way of events of one shard."""
+        stored = await self._store_all(received)
+        return await self._teller.tell([one.event for one in received], stored)
+
+    async def _tell_after(
+        self, storing: asyncio.Task[list[Told | Exception]], received: Sequence[Received]
+    ) -> list[Outcome]:
+        return await self._teller.tell([one.event for one in received], await storing)
 
     # ── the peers' mailboxes ────────────────────────────────────────────────────────────────────────────────
 
-    async def _store_all(
-        self, events: Sequence[queue_pb2.Event], expired: set[int]
-    ) -> list[Told | Exception]:
+    async def _store_all(self, received: Sequence[Received]) -> list[Told | Exception]:
         """Writes the peers' mailboxes: new messages all at once, the rest side by side.
 
         A change may overtake its message in the queue; then it finds nothing and comes again.
         """
+        events = [one.event for one in received]
+        expired = {n for n, one in enumerate(received) if one.delivery.expired}
         outcomes: dict[int, Told | Exception] = {}
         messages = {
             index: event.message_accepted
@@ -89,7 +116,9 @@ class EventHandler:
         others = [index for index in range(len(events)) if index not in messages]
         told = await asyncio.gather(*(self._store_other(events[index]) for index in others))
         outcomes.update(zip(others, told, strict=True))
-        return [outcomes[index] for index in range(len(events))]
+        stored = [outcomes[index] for index in range(len(events))]
+        await self._note_late(events, stored)
+        return stored
 
     async def _store_messages(
         self, messages: dict[int, queue_pb2.MessageAccepted], doubtful: set[int]
@@ -226,35 +255,3 @@ class EventHandler:
         for (n, _), error in zip(late, errors, strict=True):
             if error is not None:
                 stored[n] = error
-
-    # ── the users' streams ──────────────────────────────────────────────────────────────────────────────────
-
-    async def _chats(self, keys: list[tuple[str, str]]) -> dict[tuple[str, str], Published | Exception]:
-        """How chats stand, or why one cannot be read now; nothing of what its owner does not see listed."""
-        found = await self._store.get_chats(keys) if keys else []
-        return {
-            key: chat if isinstance(chat, Exception) else rules.chat_changed(chat)
-            for key, chat in zip(keys, found, strict=True)
-            if not isinstance(chat, NotFound) and (isinstance(chat, Exception) or chat.activity)
-        }
-
-    async def _publish(self, plans: list[Told | Exception]) -> list[Outcome]:
-        """Tells the streams, in one go; each event's outcome is the worst of its parts'."""
-        flat = [
-            (index, published)
-            for index, plan in enumerate(plans)
-            if not isinstance(plan, Exception)
-            for published in plan
-        ]
-        errors = await self._bus.publish([published for _, published in flat])
-        outcomes = [_outcome(plan) if isinstance(plan, Exception) else DONE for plan in plans]
-        for (index, _), error in zip(flat, errors, strict=True):
-            if error is not None:
-                outcomes[index] = retry_of(error)
-        return outcomes
-
-
-def _outcome(error: Exception) -> Outcome:
-    if isinstance(error, InvalidArgument):
-        return Park(error.detail)
-    return retry_of(error)

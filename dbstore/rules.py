@@ -149,6 +149,34 @@ def changed_chats(event: queue_pb2.Event, told: Sequence[Published]) -> list[tup
             return []
 
 
+def owner_of(event: queue_pb2.Event) -> str:
+    """In whose mailbox an event is written; those of others are read at most."""
+    match event.WhichOneof("body"):
+        case "message_accepted":
+            return event.message_accepted.receiver_id
+        case "message_edited":
+            return event.message_edited.receiver_id
+        case "message_judged":
+            return event.message_judged.receiver_id
+        case "message_removed":
+            return event.message_removed.peer_id
+        case "read_advanced":
+            return event.read_advanced.peer_id
+        case "delivered_advanced":
+            return event.delivered_advanced.peer_id
+        case _:
+            return event.chat_opened.user_id
+
+
+def chat_alone(event: queue_pb2.Event, owner: str, chat_id: str) -> queue_pb2.Event:
+    """What is left of an event of which only this chat has not been told."""
+    peer_id = next((user_id for user_id, *_ in _places(event) if user_id != owner), "")
+    opened = queue_pb2.ChatOpened(
+        user_id=owner, peer_id=peer_id, chat_id=chat_id, item_id=event.message_accepted.item_id
+    )
+    return queue_pb2.Event(accepted_at=event.accepted_at, traceparent=event.traceparent, chat_opened=opened)
+
+
 def told_late(event: queue_pb2.Event, told: Sequence[Published], now: float) -> list[Place]:
     """What of the mailboxes is told so long after its change that its owner's devices may have later news.
 

@@ -20,11 +20,16 @@ from opentelemetry.trace import SpanKind
 from redis.exceptions import NoScriptError, RedisError
 
 from mesh import tracing
+from mesh.breaker import Breaker, Part
 from mesh.errors import InvalidArgument, MessengerError, Unavailable
 from mesh.mailbox.buckets import BucketMap
 
 TIMEOUT = 2.0
 """Seconds that one command may take."""
+
+PUBLISH_SECONDS = 0.5
+"""What a publish may spend on a node. One that hangs is left alone, but for a try after pauses of 1 to 2 s:
+what cannot be published now waits elsewhere, and must not hold up what comes after it."""
 
 # Also where the clock was set back an epoch is greater than those before it.
 PUBLISH = """
@@ -203,6 +208,10 @@ class Bus:
             for url in urls
         ]
         self._buckets = BucketMap.even(len(urls))
+        self._parts = [
+            Part(f"bus {node}", seconds=PUBLISH_SECONDS, breaker=Breaker(longest=2.0))
+            for node in range(len(urls))
+        ]
         self._retention = retention
         self._length = length
         self._publish, self._tip = map(_digest, (PUBLISH, TIP))
@@ -244,8 +253,9 @@ class Bus:
         async def flush(node: int, users: dict[str, list[int]]) -> None:
             payloads = {user: [events[index][1] for index in indexes] for user, indexes in users.items()}
             try:
-                await self._publish_on(self._nodes[node], payloads)
-            except Unavailable as error:
+                async with self._parts[node].asked():
+                    await self._publish_on(self._nodes[node], payloads)
+            except MessengerError as error:
                 for index in chain.from_iterable(users.values()):
                     outcomes[index] = error
 

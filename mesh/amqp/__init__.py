@@ -1,6 +1,6 @@
 """Queues between the services, on RabbitMQ: topology, publisher, consumer. The events' meaning is others'."""
 
-from mesh.amqp.consumer import Consumer, Handler, retry_of
+from mesh.amqp.consumer import Consumer, Handler, Later, retry_of
 from mesh.amqp.delivery import DONE, Delivery, Done, Outcome, Park, Received, Retry
 from mesh.amqp.depths import watch_depths
 from mesh.amqp.publisher import Publisher
@@ -18,6 +18,7 @@ __all__ = [
     "Delivery",
     "Done",
     "Handler",
+    "Later",
     "Outcome",
     "Park",
     "Publisher",

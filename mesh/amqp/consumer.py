@@ -40,7 +40,10 @@ from messenger.events.v1.queue_pb2 import Event
 
 log = structlog.get_logger()
 
-Handler = Callable[[Sequence[Received]], Awaitable[Sequence[Outcome]]]
+Later = asyncio.Future[Outcome]
+"""An outcome that is still to come. Its delivery is settled then, and holds up no other one."""
+
+Handler = Callable[[Sequence[Received]], Awaitable[Sequence[Outcome | Later]]]
 """Takes effect of events and answers one outcome an event, in order. It must be idempotent.
 
 An exception is a retry of every event that it was called with; a MessengerError's detail becomes the cause.
@@ -78,7 +81,8 @@ class Consumer:
         queue: MESSAGES or CHECKED; the topology's prefix is added.
         handler: takes effect of events.
         publisher: republishes to the ladder and to the parking queue.
-        prefetch: deliveries that the broker hands out before the first is settled; bounds what waits here.
+        prefetch: deliveries that the broker hands out before the first is settled; bounds what waits here
+            for its turn, or for an outcome.
         concurrency: handler calls in flight at once.
         max_events: events a handler call; a single delivery that holds more is handed over whole.
         handler_timeout: seconds that a handler call may take; then its events are retried.
@@ -119,6 +123,7 @@ class Consumer:
         self._woken = asyncio.Event()
         self._draining = False
         self._workers: list[asyncio.Task[None]] = []
+        self._late: set[asyncio.Task[None]] = set()
         self._settler = Settler(self._name)
 
     async def __aenter__(self) -> "Consumer":
@@ -131,10 +136,15 @@ class Consumer:
         self._draining = True
         self._woken.set()
         await self._hand_back()
-        _, late = await asyncio.wait(self._workers, timeout=self._drain_timeout)
-        for worker in late:
-            worker.cancel()
-        await asyncio.gather(*self._workers, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._drain_timeout):
+                await asyncio.wait(self._workers)
+                while self._late:
+                    await asyncio.wait(self._late)
+        tasks = [*self._workers, *self._late]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._settler.let_go()
         await self._link.__aexit__(*error)  # the broker takes back what is not acknowledged
 
@@ -198,11 +208,10 @@ class Consumer:
                 for event in one.events
             ]
             answered = await self._handle(received)
-            for outcome, number in Counter(type(one).__name__.lower() for one in answered).items():
-                OUTCOMES.labels(self._name, outcome).add(number)
+            self._count(answered)
             outcomes = iter(answered)
             await asyncio.gather(
-                *(self._settle(one, list(islice(outcomes, len(one.events)))) for one in batch)
+                *(self._finish(one, list(islice(outcomes, len(one.events)))) for one in batch)
             )
 
     async def _gather(self) -> list[_Arrived]:
@@ -219,7 +228,7 @@ class Consumer:
             room -= len(batch[-1].events)
         return batch
 
-    async def _handle(self, received: Sequence[Received]) -> Sequence[Outcome]:
+    async def _handle(self, received: Sequence[Received]) -> Sequence[Outcome | Later]:
         try:
             return await self._call(received)
         except (MessengerError, TimeoutError) as error:
@@ -232,13 +241,13 @@ class Consumer:
         # One bad event must not take the others up the ladder with it.
         return [await self._handle_alone(one) for one in received]
 
-    async def _handle_alone(self, received: Received) -> Outcome:
+    async def _handle_alone(self, received: Received) -> Outcome | Later:
         try:
             return (await self._call([received]))[0]
         except Exception as error:  # told already, with the whole batch
             return retry_of(error)
 
-    async def _call(self, received: Sequence[Received]) -> Sequence[Outcome]:
+    async def _call(self, received: Sequence[Received]) -> Sequence[Outcome | Later]:
         if not received:
             return []
         self._measure(received)
@@ -260,6 +269,33 @@ class Consumer:
         for one in received:
             accepted = one.event.accepted_at
             self._age.record(max(now - accepted.seconds - accepted.nanos / 1e9, 0.0))
+
+    def _count(self, outcomes: Sequence[Outcome | Later]) -> None:
+        kinds = Counter(type(one).__name__.lower() for one in outcomes if not isinstance(one, asyncio.Future))
+        for kind, number in kinds.items():
+            OUTCOMES.labels(self._name, kind).add(number)
+
+    async def _finish(self, arrived: _Arrived, answered: Sequence[Outcome | Later]) -> None:
+        known = [one for one in answered if not isinstance(one, asyncio.Future)]
+        if len(known) == len(answered):
+            await self._settle(arrived, known)
+            return
+        task = asyncio.create_task(self._settle_later(arrived, answered))
+        self._late.add(task)
+        task.add_done_callback(self._late.discard)
+
+    async def _settle_later(self, arrived: _Arrived, answered: Sequence[Outcome | Later]) -> None:
+        outcomes = [await self._known(one) if isinstance(one, asyncio.Future) else one for one in answered]
+        await self._settle(arrived, outcomes)
+
+    async def _known(self, later: Later) -> Outcome:
+        try:
+            outcome = await later
+        except Exception as error:
+            log.exception("handler failed", queue=self._name, events=1)
+            outcome = retry_of(error)
+        self._count([outcome])
+        return outcome
 
     async def _settle(self, arrived: _Arrived, outcomes: Sequence[Outcome]) -> None:
         steps = plan(arrived.delivery, arrived.events, outcomes, self._topology)

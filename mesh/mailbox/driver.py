@@ -22,6 +22,7 @@ from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from mesh import tracing
+from mesh.breaker import Part
 from mesh.errors import DeadlineExceeded, Internal, MessengerError, Unavailable
 from mesh.mailbox.documents import BLOCKS, CHATS, MESSAGES, Document
 
@@ -48,6 +49,7 @@ class Shard:
         driver: which client library.
         time_left: seconds that the caller has left.
         listeners: hear every command, or what becomes of connections; for tests and metrics.
+        part: when to leave the shard alone; None for never.
     """
 
     def __init__(
@@ -56,9 +58,11 @@ class Shard:
         driver: Driver,
         time_left: Callable[[], float],
         listeners: tuple[Listener, ...] = (),
+        part: Part | None = None,
     ) -> None:
         self._client = _open_client(uri, driver, listeners)
         self._time_left = time_left
+        self._part = part
         self._slots = asyncio.Semaphore(IN_FLIGHT)
         self._scans = asyncio.Semaphore(SCANS_IN_FLIGHT)
         self._met = False
@@ -84,8 +88,20 @@ class Shard:
         Cancelling the caller does not cancel the operation: that would cost its connection and leave it
         undecided; it ends by its own timeout. Duplicate keys come through as PyMongo's DuplicateKeyError or
         BulkWriteError; everything else is translated. A shard that was up and has gone is refused at once;
-        the client's monitor finds it again by itself.
+        the client's monitor finds it again by itself. So is one that is left alone.
         """
+        if self._part is None or longest_s > LONGEST_S:
+            return await self._run(operation, longest_s, scan=scan)
+        async with self._part.asked():
+            try:
+                return await self._run(operation, longest_s, scan=scan)
+            except (BulkWriteError, DuplicateKeyError) as error:
+                answer = error
+        raise answer
+
+    async def _run(
+        self, operation: Callable[[], Awaitable[Result]], longest_s: float, *, scan: bool
+    ) -> Result:
         if self._met and not self._client.nodes:
             raise _unavailable()
         left = min(longest_s, self._time_left())

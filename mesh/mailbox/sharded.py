@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from pymongo import ReturnDocument
 
+from mesh.breaker import Part
 from mesh.errors import NotFound
 from mesh.mailbox import documents
 from mesh.mailbox.appending import Appender, Log
@@ -36,6 +37,7 @@ class Sharded:
         time_left: seconds that the current caller has left.
         buckets: where each bucket lives; even ranges by default.
         listeners: hear every command, or what becomes of connections; for tests and metrics.
+        parts: for each shard, by its index, when to leave it alone; none is by default.
     """
 
     def __init__(
@@ -46,10 +48,13 @@ class Sharded:
         time_left: Callable[[], float] = lambda: float("inf"),
         buckets: BucketMap | None = None,
         listeners: Sequence[Listener] = (),
+        parts: Callable[[int], Part | None] = lambda shard: None,
     ) -> None:
         self._buckets = buckets or BucketMap.even(len(uris))
         self._clock = clock
-        self._shards = [Shard(uri, driver, time_left, tuple(listeners)) for uri in uris]
+        self._shards = [
+            Shard(uri, driver, time_left, tuple(listeners), parts(index)) for index, uri in enumerate(uris)
+        ]
         self._known: Lru[str, Log] = Lru(KNOWN_LOGS)
         self._appenders = [Appender(shard, clock, self._known) for shard in self._shards]
 

@@ -17,6 +17,7 @@ from mesh.amqp import (
     PARKED,
     RETRY,
     Consumer,
+    Later,
     Outcome,
     Park,
     Publisher,
@@ -254,6 +255,31 @@ async def test_drain_finishes_and_hands_back(amqp_url: str, topology: Topology, 
     assert first.calls == [["finished"]]
     async with Consumer(amqp_url, topology, CHECKED, second, publisher):
         assert await second.names(2) == ["back 1", "back 2"]
+    assert await count(amqp_url, topology, CHECKED) == 0
+
+
+async def test_an_outcome_that_comes_later_holds_up_nothing(
+    amqp_url: str, topology: Topology, publisher: Publisher
+) -> None:
+    """Other deliveries are handled and acknowledged meanwhile; a consumer that stops waits for it."""
+    seen = Recorder()
+    slow: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+    async def handle(received: Sequence[Received]) -> list[Outcome | Later]:
+        outcomes = await seen(received)
+        names = [name_of(one.event) for one in received]
+        return [slow if name == "slow" else outcome for name, outcome in zip(names, outcomes, strict=True)]
+
+    async with Consumer(amqp_url, topology, CHECKED, handle, publisher, prefetch=2):
+        await publisher.publish(CHECKED, "", [event("slow"), event("with it")])
+        for number in range(3):  # more than the prefetch lets out beside it, so they are acknowledged
+            await publisher.publish(CHECKED, "", [event(f"other {number}")])
+        assert await seen.names(5) == ["slow", "with it", "other 0", "other 1", "other 2"]
+        asyncio.get_running_loop().call_later(0.1, slow.set_result, Retry("later"))
+    async with Consumer(amqp_url, topology, CHECKED, seen, publisher):
+        again = await seen.next()
+        assert (name_of(again.event), again.delivery.attempt) == ("slow", 2)
+    assert seen.is_empty()
     assert await count(amqp_url, topology, CHECKED) == 0
 
 

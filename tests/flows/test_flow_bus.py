@@ -1,6 +1,7 @@
 """The real-time bus on real Redis: what is pushed, what can be read again, and how a gap shows."""
 
 import asyncio
+import socket
 import uuid
 from collections.abc import AsyncIterator, Iterable, Sequence
 
@@ -8,7 +9,7 @@ import pytest
 import redis.asyncio
 
 from mesh.bus import Bus, Entry, EventId
-from mesh.errors import Unavailable
+from mesh.errors import DeadlineExceeded, Unavailable
 from mesh.feed import Feed
 from mesh.stack import Stack
 
@@ -143,6 +144,15 @@ async def test_a_trimmed_stream_is_a_gap(bus: Bus, user: str) -> None:
     page = await bus.read_after(user, young)
     assert page.whole
     assert payloads(page.entries) == [b"last"]
+
+
+async def test_a_node_that_hangs_is_left_alone(user: str) -> None:
+    """Publishing to a node that takes everything and answers nothing costs a share three times, then none."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}"
+        async with Bus([url], retention=60, length=10) as bus:
+            outcomes = [(await bus.publish([(user, b"x")]))[0] for _ in range(4)]
+    assert [type(outcome) for outcome in outcomes] == [DeadlineExceeded] * 3 + [Unavailable]
 
 
 async def test_a_node_that_is_away(user: str) -> None:

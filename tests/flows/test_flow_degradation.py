@@ -77,6 +77,26 @@ async def test_redis_down(talk: Talk, stopped: Stopped, people: People) -> None:
     await is_whole(talk, "after")
 
 
+async def test_redis_hangs(talk: Talk, stack: Stack) -> None:
+    """A Redis that answers nothing is no worse than none: who is online gets messages within five seconds."""
+    await talk.send("before")
+    await talk.arrives("before")
+    nodes = [f"redis-{node}" for node in range(REDIS_NODES)]
+    for node in nodes:
+        stack.signal(node, "STOP")
+    try:
+        for text in ("at once", "a little later"):
+            sent = time.monotonic()
+            await talk.send(text)
+            await talk.arrives(text)
+            assert time.monotonic() - sent < SOON
+        assert await reads(talk, talk.bob) == set()
+    finally:
+        for node in nodes:
+            stack.signal(node, "CONT")
+    await is_whole(talk, "after")
+
+
 async def test_aggregator_down(talk: Talk, stopped: Stopped) -> None:
     """The edge reads history and chats without it, and says so; what needs its rules is refused for now."""
     await talk.send("before")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mesh.breaker import Breaker, Part
 from mesh.errors import DeadlineExceeded, MessengerError, Unavailable
 from mesh.mailbox import documents, writing
 from mesh.mailbox.appending import read_head
@@ -343,6 +344,31 @@ async def test_a_hanging_shard_keeps_no_other_waiting(mongo: Make, mongods: list
     async with asyncio.timeout(10):
         while not (await store.ping())[0]:  # noqa: ASYNC110 - nothing tells but asking
             await asyncio.sleep(0.05)
+
+
+async def test_a_shard_that_hangs_is_left_alone(mongo: Make, mongods: list[Mongod]) -> None:
+    """After one call that it did not answer it is asked nothing until the pause is over; then it is tried."""
+    commands, now = Commands(), 0.0
+    store = mongo(
+        [mongod.uri for mongod in mongods],
+        listeners=[commands],
+        parts=lambda n: Part(f"shard {n}", seconds=9, breaker=Breaker(tolerance=1), clock=lambda: now),
+    )
+    (ann, _, chat_id), living = await opened_on(store, 0), await opened_on(store, 1)
+    mongods[0].freeze()
+    try:
+        await store.append_own([text_message(ann, chat_id)])
+    finally:
+        mongods[0].thaw()
+    commands.names.clear()
+    [refused] = await store.append_own([text_message(ann, chat_id)])
+    assert isinstance(refused, Unavailable)
+    assert commands.names == []
+    assert (await store.list_chats(living[0], "", 5)).chats
+    async with asyncio.timeout(10):
+        while isinstance((await store.append_own([text_message(ann, chat_id)]))[0], MessengerError):
+            now += 60
+            await asyncio.sleep(0.05)  # the driver looks for it by itself
 
 
 async def test_errors_say_nothing_of_the_inside(mongo: Make, mongods: list[Mongod]) -> None:

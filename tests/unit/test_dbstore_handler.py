@@ -10,7 +10,7 @@ import pytest
 from dbapi.events import entry_of, event_of
 from dbstore.consumer import EventHandler
 from dbstore.late import LateCheck
-from mesh.amqp import DONE, LATE, Delivery, Outcome, Park, Publisher, Received, Retry
+from mesh.amqp import DONE, LATE, Delivery, Later, Outcome, Park, Publisher, Received, Retry
 from mesh.bus import Bus
 from mesh.errors import MessengerError, Unavailable
 from mesh.mailbox.fold import whole_ms
@@ -59,6 +59,10 @@ class World:
         self.store = MemoryMailbox(shards)
         self.bus = HandBus()
         self.late = HandPublisher()
+        self.build()
+
+    def build(self) -> None:
+        """Makes the handler, on the store as it is now."""
         late = LateCheck(self.store, cast(Publisher, self.late))
         self.handler = EventHandler(self.store, cast(Bus, self.bus), late)
 
@@ -69,7 +73,7 @@ class World:
         assert isinstance(appended, Appended)
         return event_of(entry_of(appended.message))
 
-    async def handle(self, *events: queue_pb2.Event) -> Sequence[Outcome]:
+    async def handle(self, *events: queue_pb2.Event) -> Sequence[Outcome | Later]:
         return await self.handler.handle([Received(event=event, delivery=Delivery()) for event in events])
 
     async def texts(self, owner: str, event: queue_pb2.Event) -> list[str]:
@@ -459,6 +463,11 @@ async def test_chat_that_cannot_be_read_is_told_later() -> None:
     world.store.down.add(1)
     [outcome] = await world.handle(event)
     assert isinstance(outcome, Retry)
+    assert world.bus.told == [(here, "message_new"), (away, "message_new"), (here, "chat_updated")]
+    world.store.down.clear()
+    world.bus.told.clear()
+    assert await world.handle(event) == [DONE]
+    assert world.bus.told == [(away, "chat_updated")]
 
 
 async def blocks_of(world: World) -> Sequence[queue_pb2.Event]:
