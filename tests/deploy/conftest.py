@@ -3,7 +3,9 @@
 import functools
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -28,12 +30,40 @@ def overlay() -> Callable[[str], Manifests]:
     return built
 
 
+class Building:
+    """The edge's live image in the making: the Dockerfile's build stage, run beside the first tests."""
+
+    def __init__(self) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="image-"))
+        self._worker = ThreadPoolExecutor(1)
+        self.image = self._worker.submit(build, self.directory, service="edge", parts="runtime live")
+
+    def clean(self) -> None:
+        """Waits for it and takes it away."""
+        self._worker.shutdown()
+        shutil.rmtree(self.directory)
+
+
+BUILDING = pytest.StashKey[Building]()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Begins to build where a test will ask for it: it takes most of a minute, and nobody has to wait."""
+    asked = any("edge_image" in getattr(item, "fixturenames", ()) for item in session.items)
+    if asked and not session.config.option.collectonly:
+        session.config.stash[BUILDING] = Building()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leaves nothing behind."""
+    if BUILDING in config.stash:
+        config.stash[BUILDING].clean()
+
+
 @pytest.fixture(scope="session")
-def edge_image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
-    """What is in the edge's live image: the Dockerfile's build stage, run in a clean directory."""
-    directory = tmp_path_factory.mktemp("image")
-    yield build(directory, service="edge", parts="runtime live")
-    shutil.rmtree(directory)
+def edge_image(pytestconfig: pytest.Config) -> Environment:
+    """What is in the edge's live image."""
+    return pytestconfig.stash[BUILDING].image.result()
 
 
 @pytest.fixture(scope="session")

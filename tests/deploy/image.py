@@ -73,7 +73,8 @@ def build(directory: Path, **arguments: str) -> Environment:
                 copy(files, origin, source, target)
         elif name == "RUN":
             command = text.replace(DESTINATION, str(destination))
-            subprocess.run(["/bin/sh", "-ec", command], cwd=source, check=True, env=_outside())  # noqa: S603
+            told = ["/usr/bin/nice", "/bin/sh", "-ec", command]  # tests go on beside it
+            subprocess.run(told, cwd=source, check=True, env=_outside())  # noqa: S603
         elif name == "ARG" and "=" in text:
             key, _, default = text.partition("=")
             values.setdefault(key, default)

@@ -26,10 +26,12 @@ from pymongo.monitoring import (
     ConnectionClosedEvent,
     ConnectionPoolListener,
 )
+from pymongo.write_concern import WriteConcern
 
 from mesh.errors import MessengerError
 from mesh.mailbox import documents
 from mesh.mailbox.model import Appended, IncomingMessage, NewMessage, OutboxEntry, StoredChat, StoredMessage
+from mesh.mailbox.schema import META
 from mesh.mailbox.store import MailboxStore
 
 START_S = 30
@@ -148,6 +150,13 @@ class Shards:
     def raw(self, shard: int, collection: str) -> Collection[Document]:
         """A collection, beside the store: for looking at it, and for what a crash leaves behind."""
         return self._clients[shard][self.database][collection]
+
+    def empty(self) -> None:
+        """Takes all mailboxes away; schema and indexes stay."""
+        for client in self._clients:
+            database = client.get_database(self.database, write_concern=WriteConcern(w=1))
+            for name in set(database.list_collection_names()) - {META}:
+                database[name].delete_many({})
 
     def drop(self) -> None:
         """Takes the database away and closes the connections."""
