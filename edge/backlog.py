@@ -13,8 +13,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from edge.table import Notifications
 from mesh import call
 from mesh.breaker import Part
-from mesh.bus import Bus, Entry, EventId
+from mesh.bus import Bus
 from mesh.errors import DeadlineExceeded, Unavailable
+from mesh.streams import Entry, EventId
 from messenger.common.v1 import types_pb2
 from messenger.dbapi.v1 import dbapi_pb2, dbapi_pb2_grpc
 from messenger.events.v1 import notifications_pb2

@@ -22,7 +22,6 @@ from edge.faults import data_of, describe
 from edge.lanes import Lanes
 from edge.table import Method
 from mesh import call, metrics, tracing
-from mesh.bus import EventId
 from mesh.channel import Channel
 from mesh.errors import (
     DeadlineExceeded,
@@ -34,6 +33,7 @@ from mesh.errors import (
     Unimplemented,
 )
 from mesh.server import check
+from mesh.streams import EventId
 from messenger.edge.v1 import session_pb2
 
 log = structlog.get_logger()

@@ -35,8 +35,8 @@ from edge.inbox import Inbox
 from edge.lanes import Lanes
 from edge.sessions import Sessions
 from mesh import call
-from mesh.bus import EventId
 from mesh.errors import InvalidArgument, MessengerError, PermissionDenied, ResourceExhausted
+from mesh.streams import EventId
 from messenger.edge.v1 import session_pb2
 
 MAX_WAIT = 25.0

@@ -11,9 +11,9 @@ from opentelemetry.trace import SpanKind
 from edge.attendance import Attendance
 from edge.backlog import Backlog, Caught, Pushed
 from mesh import metrics, tracing
-from mesh.bus import Entry, EventId
 from mesh.errors import MessengerError, Unavailable
 from mesh.feed import Deliver, Feed
+from mesh.streams import Entry, EventId
 
 log = structlog.get_logger()
 

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from edge.calls import Caller, LocalCall
-from mesh.bus import EventId
+from mesh.streams import EventId
 from messenger.edge.v1 import session_pb2
 
 

@@ -33,8 +33,8 @@ from edge.session import Close, Due, Session
 from edge.sessions import Sessions
 from edge.settings import Settings
 from edge.table import Notifications
-from mesh.bus import EventId
 from mesh.errors import MessengerError, ResourceExhausted, Unauthenticated
+from mesh.streams import EventId
 from messenger.edge.v1 import session_pb2
 from messenger.events.v1 import notifications_pb2
 

@@ -11,9 +11,10 @@ import structlog
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
-from mesh.bus import TIMEOUT, Entry, channel_of, parse_push, translated
+from mesh.bus import TIMEOUT, translated
 from mesh.errors import InvalidArgument, Unavailable
 from mesh.mailbox.buckets import BucketMap
+from mesh.streams import Entry, channel_of, parse_push
 
 log = structlog.get_logger()
 

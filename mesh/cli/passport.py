@@ -90,7 +90,7 @@ async def _streams(
 
 
 async def _stream(bus: "Bus", user: str, chat_id: str, message_id: str) -> Stream:
-    from mesh.bus import EventId
+    from mesh.streams import EventId
     from messenger.events.v1.notifications_pb2 import Notification
 
     told: tuple[datetime, str] | None = None

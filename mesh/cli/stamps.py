@@ -150,7 +150,7 @@ def _queued(traces: Traces) -> Stamp:
         if at is None and traces.got is None:
             place, detail = f"shard {sent.shard}, outbox", "the queue has not confirmed it"
             return Stamp(stage="queued", done=False, at=since, place=place, detail=detail)
-        detail = f"in the outbox since {since:%Y-%m-%d %H:%M:%S}, to be announced again"
+        detail = f"marked since {since:%Y-%m-%d %H:%M:%S}; announced again unless that is cleared"
     return Stamp(stage="queued", done=True, at=at, place=f"RabbitMQ, {MESSAGES}", detail=detail)
 
 

@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 import pytest
 import redis.asyncio
 
-from mesh.bus import Bus, Entry, EventId
+from mesh.bus import Bus
 from mesh.errors import DeadlineExceeded, Unavailable
 from mesh.feed import Feed
 from mesh.stack import Stack
+from mesh.streams import Entry, EventId
 
 
 @pytest.fixture

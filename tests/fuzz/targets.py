@@ -7,9 +7,9 @@ from google.protobuf.message import Message
 
 from edge import jsonrpc, table
 from edge.table import Method
-from mesh.bus import EventId, parse_push
 from mesh.errors import InvalidArgument
 from mesh.server import check
+from mesh.streams import EventId, parse_push
 
 METHODS: dict[str, Method] = table.methods(table.OWN)
 PARSE_ERRORS = {jsonrpc.PARSE_ERROR, jsonrpc.INVALID_REQUEST}

@@ -27,8 +27,8 @@ from edge.table import Method
 from edge.wiring import doorkeeper
 from edge.ws import Gateway
 from mesh import tokens
-from mesh.bus import EventId
 from mesh.stack.ports import reserve_block
+from mesh.streams import EventId
 
 SECRET = "s" * 32
 PATIENCE = 20.0

@@ -22,7 +22,7 @@ from edge.table import Method
 from edge.wiring import doorkeeper
 from edge.ws import Gateway
 from mesh import tokens
-from mesh.bus import EventId
+from mesh.streams import EventId
 
 SECRET = "s" * 32
 

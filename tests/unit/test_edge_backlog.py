@@ -7,8 +7,9 @@ from typing import cast
 import pytest
 
 from edge.backlog import Backlog, Caught
-from mesh.bus import Bus, Entry, EventId, Page
+from mesh.bus import Bus
 from mesh.errors import Unavailable
+from mesh.streams import Entry, EventId, Page
 from messenger.common.v1 import types_pb2
 from messenger.dbapi.v1 import dbapi_pb2, dbapi_pb2_grpc
 

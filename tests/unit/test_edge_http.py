@@ -19,8 +19,8 @@ from edge.settings import Settings
 from edge.table import Method
 from edge.wiring import doorkeeper
 from mesh import tokens
-from mesh.bus import EventId
 from mesh.errors import ResourceExhausted
+from mesh.streams import EventId
 
 SECRET = "s" * 32
 PING = {"jsonrpc": "2.0", "method": "session.ping", "id": 1}

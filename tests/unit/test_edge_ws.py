@@ -22,8 +22,8 @@ from edge.table import Method
 from edge.wiring import doorkeeper
 from edge.ws import Gateway
 from mesh import tokens
-from mesh.bus import EventId
 from mesh.errors import MessengerError, Unavailable
+from mesh.streams import EventId
 
 SECRET = "s" * 32
 

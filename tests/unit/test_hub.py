@@ -9,9 +9,9 @@ import pytest
 from edge.attendance import Attendance
 from edge.backlog import Backlog, Caught, Pushed
 from edge.hub import BROUGHT_UP_AT_ONCE, Follower, Hub
-from mesh.bus import Entry, EventId
 from mesh.errors import Unavailable
 from mesh.feed import Deliver, Feed
+from mesh.streams import Entry, EventId
 
 EPOCH = 1_700_000_000_000_000
 

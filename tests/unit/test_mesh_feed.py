@@ -8,8 +8,8 @@ from typing import Any, cast
 import pytest
 from redis.asyncio.connection import AbstractConnection
 
-from mesh.bus import Entry, EventId, channel_of
 from mesh.feed import _NodeFeed
+from mesh.streams import Entry, EventId, channel_of
 
 EVENT = EventId(1, 1, 1)
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.bus import Entry, EventId, begins_after, continuation, parse_push
 from mesh.errors import InvalidArgument
+from mesh.streams import Entry, EventId, begins_after, continuation, parse_push
 
 ids = st.builds(EventId, st.integers(0, 10**18 - 1), st.integers(0, 10**15 - 1), st.integers(0, 10**15 - 1))
 
