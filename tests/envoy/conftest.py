@@ -2,26 +2,32 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+import grpc
 import httpx
 import pytest
 
-from tests.envoy.support import Gateway, Replica, configured, eventually, running
+from messenger.items.v1 import items_pb2_grpc
+from tests.envoy.support import REQUEST, Gateway, Replica, configured, eventually, running
+
+LONG_S = 15.5
+"""Longer than Envoy lets a call of a route take by default; the default itself is what is waited for."""
 
 
-@pytest.fixture
-async def replicas() -> AsyncIterator[list[Replica]]:
-    """Two replicas."""
+@asynccontextmanager
+async def two_replicas() -> AsyncIterator[list[Replica]]:
+    """Two replicas, running."""
     replicas = [await Replica().start() for _ in range(2)]
     yield replicas
     await asyncio.gather(*(replica.server.stop(0) for replica in replicas))
 
 
-@pytest.fixture
-async def gateway(replicas: list[Replica], tmp_path: Path) -> AsyncIterator[Gateway]:
+@asynccontextmanager
+async def before(replicas: list[Replica], directory: Path) -> AsyncIterator[Gateway]:
     """An Envoy before the two, that knows both to be well."""
-    with running(configured(replicas), tmp_path) as where:
+    with running(configured(replicas), directory) as where:
 
         async def started() -> bool:
             return where.exists() and bool(where.read_text())
@@ -34,3 +40,38 @@ async def gateway(replicas: list[Replica], tmp_path: Path) -> AsyncIterator[Gate
         await gateway.healthy(2)
         yield gateway
         await gateway.close()
+
+
+@pytest.fixture
+async def replicas() -> AsyncIterator[list[Replica]]:
+    """Two replicas."""
+    async with two_replicas() as replicas:
+        yield replicas
+
+
+@pytest.fixture
+async def gateway(replicas: list[Replica], tmp_path: Path) -> AsyncIterator[Gateway]:
+    """An Envoy of the test's own."""
+    async with before(replicas, tmp_path) as gateway:
+        yield gateway
+
+
+@pytest.fixture(scope="module", autouse=True)
+async def long_call(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator["asyncio.Task[None]"]:
+    """A call without a deadline that takes long: begun before the first test, looked at in the last."""
+
+    async def take_long() -> None:
+        await asyncio.sleep(LONG_S)
+
+    async with two_replicas() as replicas, before(replicas, tmp_path_factory.mktemp("long")) as gateway:
+        for replica in replicas:
+            replica.behave = take_long
+
+        async def call() -> None:
+            async with grpc.aio.insecure_channel(gateway.address) as channel:
+                await items_pb2_grpc.ItemsServiceStub(channel).BatchGetItems(REQUEST)
+
+        calling = asyncio.create_task(call())
+        yield calling
+        calling.cancel()
+        await asyncio.gather(calling, return_exceptions=True)

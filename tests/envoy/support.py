@@ -23,6 +23,8 @@ CONFIG = Path(__file__).parents[2] / "deploy" / "envoy" / "envoy.yaml"
 PATIENCE = 20.0
 """Seconds that anything may take here; only failures wait so long."""
 
+REQUEST = items_pb2.BatchGetItemsRequest(item_ids=["red-bike"])
+
 
 async def eventually(look: Callable[[], Awaitable[object]]) -> None:
     """Waits until something holds that has no event of its own to wait for."""
