@@ -7,7 +7,8 @@ has confirmed it. An event may be published twice; consumers are idempotent.
 import asyncio
 import secrets
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -17,8 +18,9 @@ from dbapi.events import event_of, exchange_of
 from mesh import metrics
 from mesh.amqp import Publisher
 from mesh.errors import MessengerError
+from mesh.mailbox.fold import whole_ms
 from mesh.mailbox.leases import Leases
-from mesh.mailbox.model import OutboxEntry
+from mesh.mailbox.model import OutboxEntry, OutboxRef
 from mesh.mailbox.store import Outbox
 
 log = structlog.get_logger()
@@ -44,33 +46,40 @@ RELAYED = metrics.counter(
 
 
 async def publish(
-    entries: Sequence[OutboxEntry], publisher: Publisher, outbox: Outbox, *, again: bool = False
-) -> None:
-    """Publishes entries, again maybe, one body an exchange; clears the marks of what was confirmed.
+    entries: Sequence[OutboxEntry], publisher: Publisher, *, again: bool = False
+) -> AsyncIterator[list[OutboxRef]]:
+    """Publishes entries, again maybe, one body an exchange; gives the marks of what was confirmed, each time.
 
     Raises:
-        MessengerError: the broker did not confirm; the marks stay.
+        MessengerError: the broker did not confirm; the rest keep their marks.
     """
     by_exchange: dict[str, list[OutboxEntry]] = defaultdict(list)
     for entry in entries:
         by_exchange[exchange_of(entry)].append(entry)
     for exchange, group in by_exchange.items():
         await publisher.publish(exchange, "", [event_of(entry, again=again) for entry in group])
-        await outbox.confirm([entry.ref for entry in group])
+        now = whole_ms(datetime.now(UTC))
+        yield [replace(entry.ref, queued_at=now) for entry in group]
 
 
 class Announcer:
     """Publishes fresh entries in the background, as many at once as came while the last were under way.
 
+    Marks of what was confirmed are cleared a while later, many by one command: nobody looks at them before
+    they are as old as the relay wants them.
+
     Args:
         outbox: where their marks are.
         publisher: to RabbitMQ.
+        clear_every: seconds; well below the relay's age.
     """
 
-    def __init__(self, outbox: Outbox, publisher: Publisher) -> None:
+    def __init__(self, outbox: Outbox, publisher: Publisher, *, clear_every: float = 1.0) -> None:
         self._outbox = outbox
         self._publisher = publisher
+        self._clear_every = clear_every
         self._waiting: deque[OutboxEntry] = deque()
+        self._confirmed: list[OutboxRef] = []
         self._woken = asyncio.Event()
 
     def announce(self, entries: Sequence[OutboxEntry]) -> None:
@@ -80,20 +89,40 @@ class Announcer:
         self._woken.set()
 
     async def run(self) -> None:
-        """Publishes until cancelled."""
+        """Publishes and clears until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._publish_what_comes())
+            group.create_task(self._clear_at_times())
+
+    async def flush(self) -> None:
+        """Publishes what waits and clears the marks; what fails is left to the relay."""
+        await self._publish()
+        await self._clear()
+
+    async def _publish_what_comes(self) -> None:
         while True:
             await self._woken.wait()
             self._woken.clear()
-            await self.flush()
+            await self._publish()
 
-    async def flush(self) -> None:
-        """Publishes what waits; what fails is left to the relay."""
+    async def _publish(self) -> None:
         while self._waiting:
             batch = [self._waiting.popleft() for _ in range(min(MAX_EVENTS, len(self._waiting)))]
             try:
-                await publish(batch, self._publisher, self._outbox)
+                async for confirmed in publish(batch, self._publisher):
+                    self._confirmed += confirmed
             except MessengerError as error:
                 log.warning("events are left to the relay", events=len(batch), cause=error.detail)
+
+    async def _clear_at_times(self) -> None:
+        while True:
+            await asyncio.sleep(self._clear_every)
+            await self._clear()
+
+    async def _clear(self) -> None:
+        confirmed, self._confirmed = self._confirmed, []
+        if confirmed:
+            await self._outbox.confirm(confirmed)
 
 
 class LeasedOutbox(Outbox, Leases, Protocol):
@@ -143,7 +172,8 @@ class Relay:
             if entries[0].ref == first or not await self._lease(shard, LEASE):
                 return  # its mark could not be cleared, or we were too slow: not again before the next look
             first = entries[0].ref
-            await publish(entries, self._publisher, self._outbox, again=True)
+            async for confirmed in publish(entries, self._publisher, again=True):
+                await self._outbox.confirm(confirmed)
             RELAYED.add(len(entries))
             log.info("relayed events", shard=shard, events=len(entries))
 

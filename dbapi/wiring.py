@@ -23,7 +23,8 @@ async def wire(settings: Settings, app: App) -> None:
     topology = settings.topology()
     publisher = await app.stack.enter_async_context(Publisher(settings.amqp_url, topology, name="dbapi"))
 
-    announcer = Announcer(store, publisher)
+    clear_every = min(1.0, settings.relay_after_seconds / 4)
+    announcer = Announcer(store, publisher, clear_every=clear_every)
     relay = Relay(
         store,
         publisher,

@@ -4,6 +4,10 @@ A round inserts at most one message a chat, at its head's seq + 1; unique indexe
 means that somebody was faster: read the head again. One on `message_id` or `client_msg_id` means that it is
 done already. Then all that is stored is folded into the chats. After a crash anywhere the same call does the
 rest.
+
+Waiting for the majority is most of what a write costs, so the last round leaves it to the fold: what a
+majority has of a primary's log it has with all that stands before it. That holds where one primary took both,
+and until then nothing may follow a message that could yet be rolled back.
 """
 
 import asyncio
@@ -12,13 +16,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pymongo import UpdateOne
-from pymongo.errors import BulkWriteError
+from pymongo.write_concern import WriteConcern
 
 from mesh.errors import IdempotencyConflict, Internal, MessengerError, NotFound, Unavailable
 from mesh.mailbox import blocks, documents
 from mesh.mailbox.documents import Document
-from mesh.mailbox.driver import Shard
+from mesh.mailbox.driver import MAJORITY, Shard
 from mesh.mailbox.fold import Head, LogEntry, from_ns, place_incoming, place_own, same_content
 from mesh.mailbox.ids import next_message_id
 from mesh.mailbox.lru import Lru
@@ -27,6 +30,9 @@ from mesh.mailbox.model import Appended, IncomingMessage, NewMessage, StoredMess
 # Rounds that one message may lose to other writers before the caller is sent away to come back.
 ATTEMPTS = 32
 DUPLICATE_KEY = 11000
+
+PRIMARY = WriteConcern(w=1)
+"""Written on the primary alone; a later majority write there makes it last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,38 +92,57 @@ class Appender:
     ) -> list[Appended | MessengerError]:
         """One result a message, in order; those of one chat are appended in the order given."""
         items = [_Item(new=new) for new in messages]
+        primaries: set[object] = set()
         try:
             logs = await self._learn(items)
             await self._refuse_blocked(items, logs)
             while turn := _one_a_chat(items):
-                await self._round(turn, logs)
-            await self.fold([item.stored for item in items if item.stored])
+                last = len(turn) == sum(item.waits for item in items)
+                primaries.add(await self._round(turn, logs, PRIMARY if last else MAJORITY))
+            if stored := [item.stored for item in items if item.stored]:
+                primaries.add(await self.fold(stored))
+            if len(primaries) > 1:
+                raise Unavailable("The mailbox changed its primary under the call; try again.")
+            for item in items:
+                if item.stored and not item.duplicate:
+                    self._known.put(item.key, logs[item.key])
         except MessengerError as error:
             # What is stored without its fold is reported as failed, too: the repeated call folds it.
             for item in items:
                 item.error = item.error or error
         return [item.result() for item in items]
 
-    async def fold(self, entries: Iterable[LogEntry]) -> None:
-        """Folds entries into their chats by one command; a chat that is not there yet is created."""
+    async def fold(self, entries: Iterable[LogEntry]) -> object:
+        """Folds entries into their chats by one command; a chat that is not there yet is created.
+
+        Returns:
+            Names the primary and its term; None where there was nothing to fold.
+        """
         by_chat: dict[str, list[LogEntry]] = {}
         for entry in entries:
             key = documents.chat_key(entry.message.owner, entry.message.chat_id)
             by_chat.setdefault(key, []).append(entry)
         if not by_chat:
-            return
+            return None
         at = from_ns(self._clock())
         updates = [
-            UpdateOne({"_id": key}, documents.fold_update(of_chat, at), upsert=True)
+            {"q": {"_id": key}, "u": documents.fold_update(of_chat, at), "upsert": True}
             for key, of_chat in by_chat.items()
         ]
-        try:
-            done = await self._shard.run(lambda: self._shard.chats.bulk_write(updates, ordered=False))
-        except BulkWriteError as error:
-            raise Unavailable("The mailbox could not update the chat; try again.") from error
-        if done.upserted_ids:
-            created = [by_chat[key][0].message for key in done.upserted_ids.values()]
+        reply = await self._shard.write(
+            {
+                "update": documents.CHATS,
+                "updates": updates,
+                "ordered": False,
+                "writeConcern": MAJORITY.document,
+            }
+        )
+        if "writeErrors" in reply:
+            raise Unavailable("The mailbox could not update the chat; try again.")
+        if "upserted" in reply:
+            created = [by_chat[one["_id"]][0].message for one in reply["upserted"]]
             await blocks.flag_new(self._shard, [(one.owner, one.peer_id) for one in created], at)
+        return reply.get("electionId")
 
     async def _learn(self, items: list[_Item]) -> dict[str, Log]:
         """Finds whom each chat is with and, as far as its document tells, where its log ends."""
@@ -160,25 +185,26 @@ class Appender:
             for chat in await self._shard.run(cursor.to_list)
         }
 
-    async def _round(self, turn: list[_Item], logs: dict[str, Log]) -> None:
-        """Tries to insert each item behind the head that is known of its log."""
+    async def _round(self, turn: list[_Item], logs: dict[str, Log], concern: WriteConcern) -> object:
+        """Tries to insert each item behind the head that is known of its log.
+
+        Returns:
+            Names the primary and its term.
+        """
         entries = [self._place(item, logs[item.key]) for item in turn]
-        try:
-            refused = await self._insert(entries)
-        except MessengerError:
-            for item in turn:
-                self._known.drop(item.key)
-            raise
+        reply = await self._insert(entries, concern)
+        refused = {one["index"]: one["keyPattern"] for one in reply.get("writeErrors", ())}
         for index, (item, entry) in enumerate(zip(turn, entries, strict=True)):
             if index not in refused:
                 item.stored = entry
-                self._see(logs, item.key, entry.head)
+                logs[item.key] = replace(logs[item.key], head=entry.head)
         done = [turn[index] for index, pattern in refused.items() if _is_done(turn[index], pattern)]
         beaten = [turn[index] for index, pattern in refused.items() if not _is_done(turn[index], pattern)]
         await self._take_stored(
             done, lambda _: Unavailable("The mailbox was changing under the call; try again.")
         )
-        await self._read_heads(beaten, logs)
+        await self._read_heads(beaten, logs, reply.get("operationTime"))
+        return reply.get("electionId")
 
     def _place(self, item: _Item, log: Log) -> LogEntry:
         now_ns = self._clock()
@@ -193,22 +219,19 @@ class Appender:
             at=from_ns(now_ns),
         )
 
-    def _see(self, logs: dict[str, Log], key: str, head: Head) -> None:
-        logs[key] = replace(logs[key], head=head)
-        self._known.put(key, logs[key])
-
-    async def _insert(self, entries: list[LogEntry]) -> dict[int, dict[str, Any]]:
-        """Inserts by one command; gives the key pattern of the unique index that refused, by position."""
-        batch = [documents.message_document(entry) for entry in entries]
-        try:
-            await self._shard.run(lambda: self._shard.messages.insert_many(batch, ordered=False))
-        except BulkWriteError as error:
-            details = error.details or {}
-            failures = details.get("writeErrors", [])
-            if details.get("writeConcernErrors") or any(one["code"] != DUPLICATE_KEY for one in failures):
-                raise self._shard.translate(error) from error
-            return {one["index"]: one["keyPattern"] for one in failures}
-        return {}
+    async def _insert(self, entries: list[LogEntry], concern: WriteConcern) -> Document:
+        """Inserts by one command; its `writeErrors` are what unique indexes refused."""
+        reply = await self._shard.write(
+            {
+                "insert": documents.MESSAGES,
+                "documents": [documents.message_document(entry) for entry in entries],
+                "ordered": False,
+                "writeConcern": concern.document,
+            }
+        )
+        if any(one["code"] != DUPLICATE_KEY for one in reply.get("writeErrors", ())):
+            raise Unavailable("The mailbox could not store the message; try again.")
+        return reply
 
     async def _take_stored(self, items: list[_Item], otherwise: Callable[[_Item], MessengerError]) -> None:
         """Answers items that are in the log with what is there, and those that are not with an error."""
@@ -227,22 +250,36 @@ class Appender:
             else:
                 item.stored, item.duplicate = entry, True
 
-    async def _read_heads(self, items: list[_Item], logs: dict[str, Log]) -> None:
-        """Reads again where the logs end that somebody else has written to."""
-        heads = await asyncio.gather(*(read_head(self._shard, item.key) for item in items))
+    async def _read_heads(self, items: list[_Item], logs: dict[str, Log], seen: object) -> None:
+        """Reads again where the logs end that somebody else has written to, once that is there to stay."""
+        heads = await asyncio.gather(*(read_head(self._shard, item.key, seen) for item in items))
         for item, head in zip(items, heads, strict=True):
-            self._see(logs, item.key, head)
+            logs[item.key] = replace(logs[item.key], head=head)
             item.lost += 1
             if item.lost >= ATTEMPTS:
                 item.error = Unavailable("Too many write to this chat at once; try again.")
 
 
-async def read_head(shard: Shard, key: str) -> Head:
-    """Where the log of a chat (`owner:chat_id`) ends."""
-    query, fields = {"_id": documents.under(key)}, {"seq": 1, "incoming": 1, "top": 1}
-    cursor = shard.committed_messages.find(query, fields).sort("_id", -1).limit(1)
-    last = await shard.run(cursor.to_list)
-    return documents.read_head(last[0] if last else None)
+async def read_head(shard: Shard, key: str, seen: object = None) -> Head:
+    """Where the log of a chat (`owner:chat_id`) ends, as a majority has it.
+
+    Args:
+        shard: where it lies.
+        key: the chat.
+        seen: a shard's time; waits until a majority has everything up to then.
+    """
+    found = await shard.read_committed(
+        {
+            "find": documents.MESSAGES,
+            "filter": {"_id": documents.under(key)},
+            "projection": {"seq": 1, "incoming": 1, "top": 1},
+            "sort": {"_id": -1},
+            "limit": 1,
+            "singleBatch": True,
+        },
+        seen,
+    )
+    return documents.read_head(found[0] if found else None)
 
 
 def _one_a_chat(items: list[_Item]) -> list[_Item]:

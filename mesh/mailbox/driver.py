@@ -71,9 +71,7 @@ class Shard:
         self.chats: AsyncCollection[Document] = database.get_collection(CHATS, write_concern=MAJORITY)
         self.blocks: AsyncCollection[Document] = database.get_collection(BLOCKS, write_concern=MAJORITY)
         # What survives any failover. Heads are read here: no seq follows one that may be rolled back.
-        committed = ReadConcern("majority")
-        self.committed_messages = self.messages.with_options(read_concern=committed)
-        self.committed_chats = self.chats.with_options(read_concern=committed)
+        self.committed_chats = self.chats.with_options(read_concern=ReadConcern("majority"))
         # Clearing a mark may be lost: the event is then published once more.
         self.forgetful_messages = self.messages.with_options(write_concern=WriteConcern(w=1))
         self.forgetful_chats = self.chats.with_options(write_concern=WriteConcern(w=1))
@@ -116,6 +114,41 @@ class Shard:
             result = await asyncio.shield(task)
             self._met = True
             return result
+
+    async def write(self, command: Document) -> Document:
+        """The reply to `insert` or `update`, with its `writeErrors`: cheaper than the client's bulk writes.
+
+        Where the primary goes meanwhile the command is sent again, once: it must be one that can be repeated.
+
+        Args:
+            command: as the server takes it, with its write concern.
+        """
+
+        async def operation() -> Document:
+            try:
+                reply: Document = await self.messages.database.command(command)
+            except ConnectionFailure:
+                reply = {"writeConcernError": {}}
+            if "writeConcernError" in reply:
+                reply = await self.messages.database.command(command)
+            return reply
+
+        reply = await self.run(operation)
+        if "writeConcernError" in reply:
+            raise _unavailable()
+        return reply
+
+    async def read_committed(self, find: Document, seen: object = None) -> list[Document]:
+        """What a `find` of one batch finds in what a majority has.
+
+        Args:
+            find: as the server takes it.
+            seen: `operationTime` of an earlier reply; waits until a majority has everything up to then.
+        """
+        concern: Document = {"level": "majority"} | ({"afterClusterTime": seen} if seen else {})
+        reply = await self.run(lambda: self.messages.database.command(find | {"readConcern": concern}))
+        batch: list[Document] = reply["cursor"]["firstBatch"]
+        return batch
 
     async def ping(self) -> bool:
         """Whether the shard has a primary that answers."""

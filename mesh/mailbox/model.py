@@ -222,6 +222,7 @@ class OutboxRef:
 
     `seq` and `version` are a message's; `up_to` is the pointer that was told, or of BLOCKED names one writing
     of the flag. A READ's `seq` is the length of the log that was counted: the same place may be marked again.
+    `queued_at` is when the queue took its event, known from then on; no part of its name.
     """
 
     kind: OutboxKind
@@ -230,6 +231,7 @@ class OutboxRef:
     seq: int = 0
     version: int = 0
     up_to: str = ""
+    queued_at: datetime | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,19 +44,21 @@ class MongoOutbox(MongoChanger):
 
     async def confirm(self, refs: Sequence[OutboxRef]) -> None:
         """See `store.Outbox`. Of a message it is noted when that was first."""
-        sent: dict[int, list[str]] = defaultdict(list)
+        sent: dict[tuple[int, datetime], list[str]] = defaultdict(list)
         of_messages: dict[int, Clearing] = defaultdict(list)
         of_chats: dict[int, Clearing] = defaultdict(list)
+        now = self._now()
         for ref in refs:
             shard = self.shard_of(ref.owner)
             if ref.kind is OutboxKind.MESSAGE:
-                sent[shard].append(documents.message_key(ref.owner, ref.chat_id, ref.seq))
+                key = documents.message_key(ref.owner, ref.chat_id, ref.seq)
+                sent[shard, ref.queued_at or now].append(key)
             elif ref.kind is OutboxKind.CHANGED:
                 of_messages[shard] += _clear_change(ref)
             else:
                 of_chats[shard].append(_clear_mark(ref))
-        queued: Document = {"$unset": {"outbox": ""}, "$min": {documents.QUEUED_AT: self._now()}}
-        for shard, keys in sent.items():
+        for (shard, at), keys in sent.items():
+            queued: Document = {"$unset": {"outbox": ""}, "$min": {documents.QUEUED_AT: at}}
             of_messages[shard].append(UpdateMany({"_id": {"$in": keys}}, queued))
         await asyncio.gather(
             *(

@@ -263,7 +263,8 @@ class Outbox(Protocol):
     async def confirm(self, refs: Sequence[OutboxRef]) -> None:
         """Clears marks that the queue has confirmed; what moved on or changed again meanwhile keeps its mark.
 
-        A mark that could not be cleared stays for the relay: its shard's failure raises nothing.
+        A mark that could not be cleared stays for the relay: its shard's failure raises nothing. `queued_at`
+        is now where a ref does not say it.
         """
         ...
 

@@ -104,14 +104,17 @@ class Mongod:
 
 
 class Commands(CommandListener):
-    """Hears which commands a driver sends."""
+    """Hears which commands a driver sends, and of how many each write waits to have it."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
+        self.waits: list[tuple[str, Any]] = []
 
     def started(self, event: CommandStartedEvent) -> None:
         """Notes the command."""
         self.names.append(event.command_name)
+        if "writeConcern" in event.command:
+            self.waits.append((event.command_name, event.command["writeConcern"]["w"]))
 
     def succeeded(self, event: CommandSucceededEvent) -> None:
         """Nothing to note."""

@@ -165,6 +165,48 @@ async def test_delivering_many_costs_two_commands(mongo: Make) -> None:
     assert commands.names == ["insert", "update"]
 
 
+async def test_messages_wait_for_the_majority_once(mongo: Make) -> None:
+    """A majority has what is answered, by one wait; and has before it what another message follows."""
+    commands = Commands()
+    store = mongo(listeners=[commands])
+    ann, _, chat_id = await opened_on(store, 0)
+    commands.waits.clear()
+    await store.append_own([text_message(ann, chat_id)])
+    assert commands.waits == [("insert", 1), ("update", "majority")]
+    commands.waits.clear()
+    await store.append_own([text_message(ann, chat_id) for _ in range(2)])
+    assert commands.waits == [("insert", "majority"), ("insert", 1), ("update", "majority")]
+
+
+async def test_another_primary_between_two_writes_is_no_success(
+    mongo: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a primary of before has taken is not answered, and nothing builds on it; a repetition heals."""
+    store = mongo()
+    ann, _, chat_id = await opened_on(store, 0)
+    write, terms = Shard.write, iter(range(100))
+
+    async def on_another(shard: Shard, command: documents.Document) -> documents.Document:
+        return await write(shard, command) | {"electionId": next(terms)}
+
+    message = text_message(ann, chat_id)
+    with monkeypatch.context() as patch:
+        patch.setattr(Shard, "write", on_another)
+        assert isinstance(failed((await store.append_own([message]))[0]), Unavailable)
+    (following,) = await store.append_own([text_message(ann, chat_id)])
+    (again,) = await store.append_own([message])
+    assert (appended(following).message.seq, appended(again).message.seq) == (2, 1)
+    assert appended(again).duplicate
+
+
+async def test_a_log_is_read_when_a_majority_has_it(mongo: Make) -> None:
+    """Who comes second to a place waits until the first is there to stay, and takes the next."""
+    ann, _, chat_id = await opened_on(mongo(), 0)
+    stores = [mongo() for _ in range(4)]
+    answers = await asyncio.gather(*(one.append_own([text_message(ann, chat_id)]) for one in stores))
+    assert sorted(appended(answer).message.seq for (answer,) in answers) == [1, 2, 3, 4]
+
+
 async def test_appending_to_unknown_chats_costs_one_read_more(mongo: Make) -> None:
     """A process that has just started learns all heads of a batch by one find."""
     chats = [await opened_on(mongo(), 0) for _ in range(16)]

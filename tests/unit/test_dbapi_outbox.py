@@ -12,7 +12,8 @@ from dbapi.outbox import Announcer, Relay, publish
 from mesh.amqp import CHECKED, MESSAGES, Publisher
 from mesh.errors import Unavailable
 from mesh.mailbox.memory import MemoryMailbox
-from mesh.mailbox.model import Appended, NewMessage, StoredMessage
+from mesh.mailbox.model import Appended, NewMessage, OutboxRef, StoredMessage
+from mesh.mailbox.store import Outbox
 from messenger.events.v1 import queue_pb2
 
 AT_ONCE = timedelta(0)
@@ -60,7 +61,8 @@ def broker() -> HandPublisher:
 async def test_confirmed_events_lose_their_marks(store: MemoryMailbox, broker: HandPublisher) -> None:
     """What the broker confirmed is no longer due; openings go past antispam, texts through it."""
     await stored(store, "one", "two")
-    await publish(await store.due(0, AT_ONCE, 10), cast(Publisher, broker), store)
+    async for confirmed in publish(await store.due(0, AT_ONCE, 10), cast(Publisher, broker)):
+        await store.confirm(confirmed)
     assert await store.due(0, AT_ONCE, 10) == []
     assert {exchange: len(events) for exchange, events in broker.bodies} == {MESSAGES: 2, CHECKED: 1}
 
@@ -73,6 +75,36 @@ async def test_announcer_gathers_in_order(store: MemoryMailbox, broker: HandPubl
     await announcer.flush()
     assert broker.texts == ["one", "two", "three"]
     assert len(broker.bodies) == 1
+
+
+class CountedOutbox:
+    """An outbox that notes which marks are cleared together."""
+
+    def __init__(self) -> None:
+        self.cleared: list[list[OutboxRef]] = []
+
+    async def confirm(self, refs: Sequence[OutboxRef]) -> None:
+        self.cleared.append(list(refs))
+
+
+async def test_marks_are_cleared_together(store: MemoryMailbox, broker: HandPublisher) -> None:
+    """What the broker confirmed one after the other loses its marks at once, each with its own time."""
+    messages = await stored(store, "one", "two")
+    outbox = CountedOutbox()
+    announcer = Announcer(cast(Outbox, outbox), cast(Publisher, broker), clear_every=3600)
+    running = asyncio.ensure_future(announcer.run())
+    try:
+        async with asyncio.timeout(5):
+            for message in messages:
+                announcer.announce([entry_of(message)])
+                await broker.published.wait()
+                broker.published.clear()
+            await announcer.flush()
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert outbox.cleared == [[entry_of(message).ref for message in messages]]
+    assert all(ref.queued_at for ref in outbox.cleared[0])
 
 
 async def test_broker_s_absence_loses_nothing(store: MemoryMailbox, broker: HandPublisher) -> None:
@@ -100,7 +132,8 @@ async def test_what_is_published_again_says_so(store: MemoryMailbox, broker: Han
     """A message of the relay's may have been published before, and have a verdict already."""
     [message] = await stored(store, "hello")
     assert not event_of(entry_of(message)).message_accepted.again
-    await publish(await store.due(0, AT_ONCE, 10), cast(Publisher, broker), store, again=True)
+    async for _ in publish(await store.due(0, AT_ONCE, 10), cast(Publisher, broker), again=True):
+        pass
     told = [event for _, events in broker.bodies for event in events if event.HasField("message_accepted")]
     assert [event.message_accepted.again for event in told] == [True]
 
