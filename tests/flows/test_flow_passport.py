@@ -47,7 +47,7 @@ async def test_a_message_that_was_rejected(talk: Talk, passport: Passport) -> No
     async def stamps() -> Any:
         return (await passport(sent["message_id"], talk.alice.user_id))["stamps"]
 
-    found = await eventually(stamps, lambda stamps: stamps[2]["at"])
+    found = await eventually(stamps, lambda stamps: stamps[2]["done"])
     reached = [stamp for stamp in found if stamp["done"]]
     assert [stamp["stage"] for stamp in reached] == [
         "accepted", "stored", "queued", "verdict", "published", "pushed",
