@@ -50,7 +50,7 @@ function start(token) {
   const me = subject(token);
   model?.stop();
   messenger = new Messenger({ token, refresh: () => signIn.refresh() });
-  model = new Model({ messenger, me, storage: sessionStorage, changed: schedule });
+  model = new Model({ messenger, me, session: sessionStorage, local: localStorage, changed: schedule });
   byId('my-name').textContent = me;
   byId('my-avatar').replaceChildren(avatar({ user_id: me }));
   byId('messenger').hidden = false;
@@ -71,7 +71,7 @@ function signOut(why) {
   signIn.show(why);
 }
 
-byId('sign-out').onclick = () => signOut();
+byId('sign-out').onclick = () => (model.outgoing.forget(), signOut());
 
 // --- the address: #token=… signs in, #chat=…&message=… opens ------------------------------------------------------------
 

@@ -31,12 +31,13 @@ export class Model {
   #timers = new Map();
   #watched = new Set();
 
-  /** `storage`: like sessionStorage. `changed`: called after every change of `state`, `connection` or `failures`. */
-  constructor({ messenger, me, storage, changed }) {
+  /** `session`, `local`: like sessionStorage and localStorage. `changed`: called after every change of `state`, `connection` or `failures`. */
+  constructor({ messenger, me, session, local, changed }) {
     this.#messenger = messenger;
     this.#changed = changed;
     this.#state = initialState(me);
-    this.outgoing = new Outgoing({ messenger, storage, state: () => this.#state, dispatch: (action) => this.#dispatch(action) });
+    const dispatch = (action) => this.#dispatch(action);
+    this.outgoing = new Outgoing({ messenger, session, local, state: () => this.#state, dispatch });
     this.outgoing.restore();
   }
 

@@ -1,29 +1,34 @@
 /**
  * What the user writes, optimistically: shown at once, sent under a key that stays, marked honestly when it was not accepted.
- * Drafts and unsent messages are kept in `storage`, so that a reload loses neither.
+ * Unsent messages survive a reload, drafts the window too: both are kept by user.
  */
+
+import { withDraft } from './store.js';
 
 const TYPING_MS = 3_000; // one call in this time says that the user types
 
 export class Outgoing {
   #messenger;
-  #storage;
+  #session;
+  #local;
   #state;
   #dispatch;
   #typedAt = new Map();
 
-  constructor({ messenger, storage, state, dispatch }) {
+  constructor({ messenger, session, local, state, dispatch }) {
     this.#messenger = messenger;
-    this.#storage = storage;
+    this.#session = session;
+    this.#local = local;
     this.#state = state;
     this.#dispatch = dispatch;
   }
 
-  /** Brings back what a reload has interrupted. */
+  /** Brings back what a reload has interrupted, and the drafts. */
   restore() {
-    for (const [chatId, text] of Object.entries(this.#stored('drafts'))) this.#dispatch({ type: 'draft', chat_id: chatId, text });
+    const drafts = this.#stored(this.#local, 'drafts');
+    for (const [chatId, text] of Object.entries(drafts)) this.#dispatch({ type: 'draft', chat_id: chatId, text });
     const error = { message: 'The page was reloaded', reason: 'CLIENT_RELOADED', retryable: true };
-    for (const message of Object.values(this.#stored('outbox'))) {
+    for (const message of Object.values(this.#stored(this.#session, 'outbox'))) {
       this.#dispatch({ type: 'queued', message });
       this.#dispatch({ type: 'failed', client_msg_id: message.client_msg_id, error: message.error ?? error });
     }
@@ -31,7 +36,7 @@ export class Outgoing {
 
   send(chatId, text) {
     const message = { chat_id: chatId, text, client_msg_id: randomId(), created_at: new Date().toISOString() };
-    this.#dispatch({ type: 'draft', chat_id: chatId, text: '' });
+    this.#keepDraft(chatId, '');
     this.#typedAt.delete(chatId);
     this.#send(message);
   }
@@ -53,8 +58,13 @@ export class Outgoing {
 
   draft(chatId, text) {
     if ((this.#state().drafts[chatId] ?? '') === text) return;
-    this.#dispatch({ type: 'draft', chat_id: chatId, text });
+    this.#keepDraft(chatId, text);
     if (text) this.typing(chatId);
+  }
+
+  /** Leaves no draft behind in this browser: the user signs out. */
+  forget() {
+    this.#store(this.#local, 'drafts', {});
   }
 
   /** Tells the peer that the user types, now and then. */
@@ -80,11 +90,16 @@ export class Outgoing {
     });
   }
 
-  /** Writes drafts and unsent messages down where they differ from those of the state before. */
+  /** Writes unsent messages down where they differ from those of the state before. */
   keep(before) {
-    const { drafts, pending, me } = this.#state();
-    if (pending !== before.pending) this.#store(`outbox:${me}`, pending);
-    if (drafts !== before.drafts) this.#store(`drafts:${me}`, drafts);
+    const { pending } = this.#state();
+    if (pending !== before.pending) this.#store(this.#session, 'outbox', pending);
+  }
+
+  /** Writes one draft down; those of other chats may have changed in another window. */
+  #keepDraft(chatId, text) {
+    this.#dispatch({ type: 'draft', chat_id: chatId, text });
+    this.#store(this.#local, 'drafts', withDraft(this.#stored(this.#local, 'drafts'), chatId, text));
   }
 
   async #change(messageId, change, work) {
@@ -106,16 +121,18 @@ export class Outgoing {
     }
   }
 
-  #store(name, value) {
+  #store(storage, name, items) {
+    const key = `${name}:${this.#state().me}`;
     try {
-      this.#storage.setItem(name, JSON.stringify(value));
+      if (Object.keys(items).length) storage.setItem(key, JSON.stringify(items));
+      else storage.removeItem(key);
     } catch {
       // A full storage costs the draft after a reload, not the message now.
     }
   }
 
-  #stored(name) {
-    return JSON.parse(this.#storage.getItem(`${name}:${this.#state().me}`) ?? '{}');
+  #stored(storage, name) {
+    return JSON.parse(storage.getItem(`${name}:${this.#state().me}`) ?? '{}');
   }
 }
 

@@ -23,6 +23,7 @@
  */
 
 const CHANGES = 500; // remembered at most
+const DRAFTS = 100; // kept at most
 
 export const initialState = (me) => ({
   me,
@@ -32,7 +33,7 @@ export const initialState = (me) => ({
   pending: {}, // client_msg_id -> {chat_id, text, client_msg_id, created_at, error}: not accepted yet
   changing: {}, // message_id -> {text} or {deleted: true}: not answered yet
   changed: {}, // message_id -> what was told of it last: a page that was read before may still come
-  drafts: {}, // chat_id -> text
+  drafts: {}, // chat_id -> text, the one that was written last at the end
   typing: {}, // chat_id -> user_id
   presence: {}, // user_id -> {online, last_seen}
   nextCursor: null, // of the chat list: null before the first page, '' at the end
@@ -115,11 +116,16 @@ const reducers = {
   changing: (state, { message_id: id, change }) =>
     ({ ...state, changing: change ? { ...state.changing, [id]: change } : without(state.changing, id) }),
 
-  draft: (state, { chat_id: chatId, text }) =>
-    ({ ...state, drafts: text ? { ...state.drafts, [chatId]: text } : without(state.drafts, chatId) }),
+  draft: (state, { chat_id: chatId, text }) => ({ ...state, drafts: withDraft(state.drafts, chatId, text) }),
 
   resync: (state, { chat_id: chatId }) => ({ ...state, history: chatId ? without(state.history, chatId) : {} }),
 };
+
+/** Drafts with another text for a chat, '' for none. The one that was left alone longest goes where there are too many. */
+export function withDraft(drafts, chatId, text) {
+  const others = Object.entries(without(drafts, chatId));
+  return Object.fromEntries((text ? [...others, [chatId, text]] : others).slice(-DRAFTS));
+}
 
 // --- where a page of history belongs ---------------------------------------------------------------------------------
 

@@ -50,12 +50,19 @@ def past(stack: Stack) -> Past:
 async def window(browser: Browser, stack: Stack, token: Callable[[str], str]) -> AsyncIterator[OpenWindow]:
     """Opens a window in which a user is signed in; each has its own storage, as on another computer.
 
+    `beside` another it opens as a tab of the same browser.
+
     Afterwards no page may have logged an error, violated its policy or asked a third party for anything.
     """
     windows: list[Window] = []
 
-    async def open_window(user_id: str, *, init_script: str = "", **context: object) -> Window:
-        context_ = await browser.new_context(locale="en-US", **context)  # type: ignore[arg-type]
+    async def open_window(
+        user_id: str, *, beside: Window | None = None, init_script: str = "", **context: object
+    ) -> Window:
+        if beside:
+            context_ = beside.page.context
+        else:
+            context_ = await browser.new_context(locale="en-US", **context)  # type: ignore[arg-type]
         context_.set_default_timeout(20_000)
         page = await context_.new_page()
         if init_script:

@@ -43,14 +43,15 @@ class FakeMessenger {
 
 function memory() {
   const items = new Map();
-  return { getItem: (key) => items.get(key) ?? null, setItem: (key, value) => items.set(key, value) };
+  const [getItem, setItem] = [(key) => items.get(key) ?? null, (key, value) => items.set(key, value)];
+  return { items, getItem, setItem, removeItem: (key) => items.delete(key) };
 }
 
-function start({ storage = memory() } = {}) {
+function start({ me = 'alice', session = memory(), local = memory() } = {}) {
   const messenger = new FakeMessenger();
-  const model = new Model({ messenger, me: 'alice', storage, changed: () => {} });
+  const model = new Model({ messenger, me, session, local, changed: () => {} });
   model.start();
-  return { messenger, model, storage };
+  return { messenger, model, session, local };
 }
 
 /** A model that has listed its one chat. */
@@ -220,11 +221,11 @@ test('what was not sent in time goes again under its key after the next session;
 });
 
 test('a reload loses neither drafts nor what was not accepted yet, and sends it under its key', async () => {
-  const { messenger, model, storage } = await listed();
+  const { messenger, model, ...storages } = await listed();
   model.outgoing.draft('c', 'half');
   model.outgoing.send('d', 'on its way');
   const key = messenger.of('messages.send')[0].params.client_msg_id;
-  const again = start({ storage });
+  const again = start(storages);
   assert.deepEqual(again.model.state.drafts, { c: 'half' });
   again.messenger.emit('session');
   const [resent] = again.messenger.of('messages.send');
@@ -232,7 +233,27 @@ test('a reload loses neither drafts nor what was not accepted yet, and sends it 
   resent.resolve({ message: { ...message(1, 'alice'), chat_id: 'd', client_msg_id: key } });
   await turn();
   assert.deepEqual(again.model.state.pending, {});
-  assert.deepEqual(start({ storage }).model.state.pending, {});
+  assert.deepEqual(start(storages).model.state.pending, {});
+});
+
+test('drafts are there for the same user in a new window, for no other one, until they are sent, emptied or forgotten', () => {
+  const { model, local } = start();
+  const drafts = (me) => start({ me, local }).model.state.drafts;
+  for (const chatId of ['c', 'd', 'e']) model.outgoing.draft(chatId, 'half');
+  assert.deepEqual([drafts('alice'), drafts('bob')], [{ c: 'half', d: 'half', e: 'half' }, {}]);
+  model.outgoing.draft('c', '');
+  model.outgoing.send('d', 'whole');
+  assert.deepEqual(drafts('alice'), { e: 'half' });
+  model.outgoing.forget();
+  assert.deepEqual([drafts('alice'), local.items.size], [{}, 0]);
+});
+
+test('two windows of one user keep their drafts beside each other', () => {
+  const { model, local } = start();
+  const other = start({ local }).model;
+  model.outgoing.draft('c', 'one');
+  other.outgoing.draft('d', 'two');
+  assert.deepEqual(start({ local }).model.state.drafts, { c: 'one', d: 'two' });
 });
 
 test('what could not be loaded is remembered, and loaded when it is asked for again', async () => {

@@ -153,6 +153,12 @@ test('drafts are kept by chat, and an empty one is none', () => {
   assert.deepEqual(fold([draft('half'), draft('')]).drafts, {});
 });
 
+test('of more than a hundred drafts the ones that were written last stay', () => {
+  const draft = (n) => ({ type: 'draft', chat_id: `chat ${n}`, text: 'half' });
+  const { drafts } = fold([...Array(100).keys(), 0, 100].map(draft));
+  assert.deepEqual([Object.keys(drafts).length, 'chat 0' in drafts, 'chat 1' in drafts, 'chat 100' in drafts], [100, true, false, true]);
+});
+
 const edited = (n, text, second) => ({ type: 'message.updated', message: message(n, 'bob', { text, edited_at: at(second) }) });
 const deleted = (n) => ({ type: 'message.deleted', chat_id: CHAT, message_id: id(n) });
 

@@ -22,7 +22,10 @@ Past = Callable[..., Awaitable[str]]
 """Gives a user a chat with a past: `await past(owner, texts)`, `read=True` where it has been read."""
 
 OpenWindow = Callable[..., Awaitable["Window"]]
-"""Opens a window in which a user is signed in: `await window(user_id)`; options are the browser context's."""
+"""Opens a window in which a user is signed in: `await window(user_id)`; options are the browser context's.
+
+`beside=other` makes it a tab of the browser in which the other window is.
+"""
 
 
 def somebody(name: str) -> str:
@@ -85,9 +88,9 @@ class Window:
         """The field for a new message."""
         return self.page.get_by_role("textbox", name="Message")
 
-    def chat(self) -> Locator:
-        """The only chat in the list."""
-        return self.page.get_by_role("navigation", name="Chats").get_by_role("link")
+    def chat(self, about: str = "") -> Locator:
+        """The only chat in the list, or the only one with this text."""
+        return self.page.get_by_role("navigation", name="Chats").get_by_role("link").filter(has_text=about)
 
     def unread(self) -> Locator:
         """The unread badge of that chat."""

@@ -220,10 +220,31 @@ async def test_drafts_stay_with_their_chats(window: OpenWindow) -> None:
     await alice.start_chat(somebody("carol"))
     await expect(alice.composer()).to_have_value("")
     await alice.composer().fill("To Carol")
-    chats = alice.page.get_by_role("navigation", name="Chats").get_by_role("link")
-    await expect(chats.filter(has_text="Draft: To Bob")).to_be_visible()
-    await chats.filter(has_text="To Bob").click()
+    await alice.chat("Draft: To Bob").click()
     await expect(alice.composer()).to_have_value("To Bob")
+
+
+async def test_drafts_outlive_the_tab(window: OpenWindow) -> None:
+    """A new tab has the user's drafts and nobody else's; sending ends one of them, signing out all."""
+    alice, bob = await two_people(window)
+    await alice.say("Hello")
+    await expect(alice.tick("Hello", "Sent").or_(alice.tick("Hello", "Delivered"))).to_be_visible()
+    await alice.composer().fill("Half a thou")
+    await alice.page.close()
+    bob = await window(bob.user_id, beside=alice)
+    await bob.open_chat()
+    await expect(bob.message("Hello")).to_be_visible()
+    await expect(bob.composer()).to_have_value("")
+    alice = await window(alice.user_id, beside=bob)
+    await alice.chat("Draft: Half a thou").click()
+    await expect(alice.composer()).to_have_value("Half a thou")
+    await alice.page.get_by_role("button", name="Send").click()
+    await expect(bob.message("Half a thou")).to_be_visible()
+    assert await alice.page.evaluate("Object.keys(localStorage)") == []
+    await alice.composer().fill("Never mind")
+    assert await alice.page.evaluate("Object.keys(localStorage)") != []
+    await alice.page.get_by_role("button", name="Sign out").click()
+    assert await alice.page.evaluate("Object.keys(localStorage)") == []
 
 
 async def test_signing_in_by_a_name(browser: Browser, stack: Stack, token: Callable[[str], str]) -> None:
