@@ -55,6 +55,7 @@ function start(token) {
   byId('my-avatar').replaceChildren(avatar({ user_id: me }));
   byId('messenger').hidden = false;
   openId = '';
+  conversation.clear();
   model.start().catch(({ reason }) => reason); // drawn from the state
   follow();
   render();
@@ -92,11 +93,11 @@ function follow() {
 function show(chatId, messageId = '') {
   const previous = openId;
   openId = chatId;
-  byId('messenger').dataset.view = chatId ? 'chat' : 'list';
   if (chatId !== previous || !chatId) {
-    conversation.open(chatId, model.state, messageId);
+    conversation.open(chatId, model.state, messageId); // while the one before is in view: what is hidden has no place
     findBar.close();
   }
+  byId('messenger').dataset.view = chatId ? 'chat' : 'list';
   if (!messageId) model.show(chatId);
   render();
   if (chatId && !matchMedia('(pointer: coarse)').matches && byId('find-bar').hidden) conversation.focus();

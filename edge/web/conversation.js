@@ -19,6 +19,8 @@ export class ConversationView {
   #edges = ['', '']; // ids of the first and the last message that is drawn
   #newAfter = null; // the read pointer behind which the line "new messages" stands
   #goal = ''; // where the reader is put next: a message_id, 'end', or '' for the first unread message
+  #top = null; // how far below the upper edge that message is put, in pixels; null for the middle
+  #left = new Map(); // chat_id -> where the reader left it, {id, top}; none where that was the end
   #announced = '';
   #current = null; // the message that the keyboard comes to
   #last = null; // the last one that is drawn
@@ -51,8 +53,10 @@ export class ConversationView {
     this.#log.addEventListener('focusin', ({ target }) => this.#setCurrent(target.closest('.message')));
   }
 
-  /** Shows a chat, or none (''); at a message where one is given. */
+  /** Shows a chat, or none (''); at a message where one is given, else where the reader left it. */
   open(chatId, state, messageId = '') {
+    this.#leave();
+    const left = messageId ? null : this.#left.get(chatId);
     this.#state = state;
     this.#chatId = chatId;
     this.#drawn.clear();
@@ -60,16 +64,20 @@ export class ConversationView {
     this.#edges = ['', ''];
     this.#newAfter = null;
     this.#announced = '';
-    this.#goal = messageId;
     this.#place.reset();
     this.#composer.open(state.drafts[chatId] ?? '');
+    [this.#goal, this.#top] = left && state.history[chatId] && this.#holds(left.id) ? [left.id, left.top] : [messageId, null];
+  }
+
+  /** Forgets where the reader was: another user comes. */
+  clear() {
+    this.#place.reset();
+    this.#left.clear();
   }
 
   /** Goes to a message of the open chat, or to its 'end'; to the first unread one where the message is not there. */
   jump(goal) {
-    const held = heldMessages(this.#state, this.#chatId);
-    const isHeld = goal === 'end' || held[indexAfter(held, goal) - 1]?.message_id === goal;
-    this.#goal = isHeld ? goal : '';
+    [this.#goal, this.#top] = [goal === 'end' || this.#holds(goal) ? goal : '', null];
     this.#place.reset();
     this.#renderLog();
   }
@@ -106,6 +114,11 @@ export class ConversationView {
 
   get #chat() {
     return this.#state.chats[this.#chatId];
+  }
+
+  #holds(messageId) {
+    const held = heldMessages(this.#state, this.#chatId);
+    return held[indexAfter(held, messageId) - 1]?.message_id === messageId;
   }
 
   // --- drawing -------------------------------------------------------------------------------------------------------
@@ -179,9 +192,9 @@ export class ConversationView {
   #settle() {
     const message = this.#element(this.#goal);
     const newLine = this.#goal ? null : this.#drawn.get('new')?.element;
-    this.#place.settle({ message, newLine });
+    this.#place.settle({ message, top: this.#top, newLine });
     this.#goal = '';
-    if (!message) return;
+    if (!message || this.#top !== null) return;
     this.#setCurrent(message);
     message.animate({ backgroundColor: ['var(--found)', 'transparent'] }, { duration: 2_000, easing: 'ease-in' });
   }
@@ -215,6 +228,12 @@ export class ConversationView {
   }
 
   // --- moving --------------------------------------------------------------------------------------------------------
+
+  #leave() {
+    const left = this.#place.leave();
+    if (left) this.#left.set(this.#chatId, left);
+    else this.#left.delete(this.#chatId);
+  }
 
   #scrolled() {
     if (!this.#chatId || !this.#state || !this.#place.settled) return;

@@ -63,10 +63,17 @@ export class Place {
     this.#leftAt = this.#scroller.scrollTop;
   }
 
-  /** Puts the reader for the first time: at a message, below the line "new messages", or at the end. */
-  settle({ message, newLine }) {
+  /** Where to come back to: the first message in view and how far it is below the upper edge, in pixels; null for the end. */
+  leave() {
+    const element = this.settled && !this.#stays() ? this.firstInView() : null;
+    return element && { id: element.dataset.id, top: element.offsetTop - this.#scroller.scrollTop };
+  }
+
+  /** Puts the reader for the first time: at a message, `top` pixels down or in the middle, below the line "new messages", or at the end. */
+  settle({ message, top, newLine }) {
     this.settled = true;
-    if (message) this.#scroller.scrollTop = message.offsetTop - (this.#scroller.clientHeight - message.offsetHeight) / 2;
+    if (message && top !== null) this.#scroller.scrollTop = message.offsetTop - top;
+    else if (message) this.#scroller.scrollTop = message.offsetTop - (this.#scroller.clientHeight - message.offsetHeight) / 2;
     else if (newLine) this.#scroller.scrollTop = newLine.offsetTop - NEW_LINE_TOP_PX;
     else this.toEnd();
     this.#note();

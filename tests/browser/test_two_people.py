@@ -1,7 +1,9 @@
 """The web client over the whole stack: two people in two windows really talk."""
 
 import asyncio
+from typing import Any
 
+import pytest
 from playwright.async_api import WebSocketRoute, expect
 
 from tests.browser.support import OpenWindow, Past, somebody, two_people
@@ -22,6 +24,7 @@ FIRST_VISIBLE = """() => {
 # A drawing between the reader's scrolling and the event that tells of it must not take the reader back.
 SCROLL_AND_DRAW = "document.getElementById('scroller').scrollTop = 500; dispatchEvent(new Event('focus'))"
 LINES = 130
+PHONE: dict[str, Any] = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True}
 
 
 async def test_messages_appear_without_reloading_both_ways(window: OpenWindow) -> None:
@@ -146,6 +149,32 @@ async def test_scrolling_up_loads_more_and_keeps_the_place(window: OpenWindow, p
     assert texts == [f"Line {number}" for number in range(LINES)]
 
 
+@pytest.mark.parametrize("context", [{}, PHONE], ids=["desktop", "phone"])
+async def test_going_back_to_a_chat_restores_the_place(
+    window: OpenWindow, past: Past, context: dict[str, object]
+) -> None:
+    """A chat that was left scrolled up opens where it was left, to the pixel; left at its end, at the end."""
+    user_id = somebody("bob")
+    await past(user_id, [f"Line {number}" for number in range(LINES)], read=True)
+    bob = await window(user_id, **context)
+    await bob.open_chat()
+    await expect(bob.message(f"Line {LINES - 1}")).to_be_in_viewport()
+    await bob.page.evaluate(SCROLL_AND_DRAW)
+    place = await bob.page.evaluate(FIRST_VISIBLE)
+    await bob.page.keyboard.press("Escape")
+    await bob.start_chat(somebody("carol"))
+    await expect(bob.messages()).to_have_count(0)
+    await bob.page.keyboard.press("Escape")
+    await bob.chat(f"Line {LINES - 1}").click()
+    await expect(bob.messages().first).to_be_visible()
+    assert await bob.page.evaluate(FIRST_VISIBLE) == place
+    await bob.page.get_by_role("button", name="To the newest").click()
+    await expect(bob.message(f"Line {LINES - 1}")).to_be_in_viewport()
+    await bob.page.keyboard.press("Escape")
+    await bob.chat(f"Line {LINES - 1}").click()
+    await expect(bob.message(f"Line {LINES - 1}")).to_be_in_viewport()
+
+
 async def test_a_lost_connection_loses_and_doubles_nothing(window: OpenWindow) -> None:
     """What both sides say while a connection is gone arrives when it is back, once; the page says so."""
     alice, bob = await two_people(window)
@@ -196,8 +225,7 @@ async def test_without_websocket_the_same_over_http(window: OpenWindow) -> None:
 async def test_on_a_phone_list_and_conversation_are_two_views(window: OpenWindow) -> None:
     """At a phone's width one view shows at a time, back returns to the list, nothing sticks out sideways."""
     alice = await window(somebody("alice"))
-    phone = {"width": 360, "height": 740}
-    bob = await window(somebody("bob"), viewport=phone, is_mobile=True, has_touch=True)
+    bob = await window(somebody("bob"), **PHONE)
     await alice.start_chat(bob.user_id)
     await alice.say("W" * 300)
     await bob.open_chat()
@@ -205,7 +233,7 @@ async def test_on_a_phone_list_and_conversation_are_two_views(window: OpenWindow
     await bob.composer().fill("From my phone")
     await bob.page.get_by_role("button", name="Send").tap()
     await expect(alice.message("From my phone")).to_be_visible()
-    assert await bob.page.evaluate("document.documentElement.scrollWidth") == phone["width"]
+    assert await bob.page.evaluate("document.documentElement.scrollWidth") == PHONE["viewport"]["width"]
     await bob.page.get_by_role("link", name="Back").tap()
     await expect(bob.chat()).to_be_visible()
     await expect(bob.composer()).to_be_hidden()
