@@ -34,6 +34,7 @@ const conversation = new ConversationView({
   edit: (message, text) => model.outgoing.edit(message, text).catch(complain('The message was not changed')),
   remove,
   draft: (chatId, text) => model.outgoing.draft(chatId, text),
+  editing: (chatId, message, text) => model.outgoing.editing(chatId, message, text),
   older: (chatId) => model.failures.has(chatId) || model.loadOlder(chatId),
   newer: (chatId) => model.failures.has(chatId) || model.loadNewer(chatId),
   newest: (chatId) => model.showNewest(chatId),

@@ -14,7 +14,10 @@ export class Composer {
   #edited = null; // the message that gets another text
   #kept = ''; // what was written before the editing began
 
-  /** Actions: `send(text)`, `edit(message, text)`, `draft(text)`, `lastOwn()` the message that arrow-up edits. */
+  /**
+   * Actions: `send(text)`, `edit(message, text)`, `draft(text)`, `editing(message, text)` with null when it is over,
+   * `lastOwn()` the message that arrow-up edits.
+   */
   constructor(actions) {
     this.#actions = actions;
     this.#text.oninput = () => this.#typed();
@@ -23,11 +26,13 @@ export class Composer {
     byId('edit-cancel').onclick = () => this.endEdit();
   }
 
-  /** Another chat: what was written for it so far. */
-  open(draft) {
-    this.#edited = null;
-    byId('editing').hidden = true;
-    this.#write(draft);
+  /** Another chat: what was written for it so far, and `{message, text}` where a message of it is being edited. */
+  open(draft, edit = null) {
+    this.#kept = draft;
+    this.#edited = edit?.message ?? null;
+    byId('editing').hidden = !edit;
+    byId('editing-text').textContent = edit?.message.text ?? '';
+    this.#write(edit?.text ?? draft);
   }
 
   focus() {
@@ -35,18 +40,14 @@ export class Composer {
   }
 
   edit(message) {
-    if (!this.#edited) this.#kept = this.#text.value;
-    this.#edited = message;
-    byId('editing').hidden = false;
-    byId('editing-text').textContent = message.text;
-    this.#write(message.text);
+    this.open(this.#edited ? this.#kept : this.#text.value, { message, text: message.text });
+    this.#actions.editing(message, message.text);
     this.focus();
   }
 
   endEdit() {
-    this.#edited = null;
-    byId('editing').hidden = true;
-    this.#write(this.#kept);
+    this.open(this.#kept);
+    this.#actions.editing(null);
     this.focus();
   }
 
@@ -67,7 +68,8 @@ export class Composer {
 
   #typed() {
     this.fit();
-    if (!this.#edited) this.#actions.draft(this.#text.value);
+    if (this.#edited) this.#actions.editing(this.#edited, this.#text.value);
+    else this.#actions.draft(this.#text.value);
   }
 
   /** Enter sends; on a touch keyboard, which has no Shift+Enter, it breaks the line. */

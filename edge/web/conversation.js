@@ -31,8 +31,9 @@ export class ConversationView {
   #place;
 
   /**
-   * Actions: `send(chatId, text)`, `edit(message, text)`, `remove(message)`, `draft(chatId, text)`, `older(chatId)`, `newer(chatId)`,
-   * `newest(chatId)`, `retry(id)`, `discard(id)`, `setBlocked(peer, blocked)`, `seen()`, `reload()`.
+   * Actions: `send(chatId, text)`, `edit(message, text)`, `remove(message)`, `draft(chatId, text)`,
+   * `editing(chatId, message, text)` with null when it is over, `older(chatId)`, `newer(chatId)`, `newest(chatId)`, `retry(id)`,
+   * `discard(id)`, `setBlocked(peer, blocked)`, `seen()`, `reload()`.
    */
   constructor(actions) {
     this.#actions = actions;
@@ -42,6 +43,7 @@ export class ConversationView {
       send: (text) => (actions.send(this.#chatId, text), this.#toNewest()),
       edit: actions.edit,
       draft: (text) => actions.draft(this.#chatId, text),
+      editing: (message, text) => actions.editing(this.#chatId, message, text),
       lastOwn: () => lastOwn(this.#state, this.#chatId),
     });
     this.#toBottom.onclick = () => this.#toNewest();
@@ -65,7 +67,7 @@ export class ConversationView {
     this.#newAfter = null;
     this.#announced = '';
     this.#place.reset();
-    this.#composer.open(state.drafts[chatId] ?? '');
+    this.#composer.open(state.drafts[chatId] ?? '', state.edits[chatId]);
     [this.#goal, this.#top] = left && state.history[chatId] && this.#holds(left.id) ? [left.id, left.top] : [messageId, null];
   }
 

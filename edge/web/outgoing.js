@@ -62,6 +62,11 @@ export class Outgoing {
     if (text) this.typing(chatId);
   }
 
+  /** How far another text for a message of the chat is; null for the message when that is over. */
+  editing(chatId, message, text) {
+    this.#dispatch({ type: 'editing', chat_id: chatId, message, text });
+  }
+
   /** Leaves no draft behind in this browser: the user signs out. */
   forget() {
     this.#store(this.#local, 'drafts', {});

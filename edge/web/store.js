@@ -19,6 +19,7 @@
  * | queued, failed, dropped           | message / client_msg_id, error         | sending
  * | changing                          | message_id, change                     | an edit or a deletion that is not answered; null when it is
  * | draft                             | chat_id, text                          | typing
+ * | editing                           | chat_id, message, text                 | typing another text for a message; null when it is over
  * | resync                            | chat_id?                               | the connection: histories may have holes
  */
 
@@ -34,6 +35,7 @@ export const initialState = (me) => ({
   changing: {}, // message_id -> {text} or {deleted: true}: not answered yet
   changed: {}, // message_id -> what was told of it last: a page that was read before may still come
   drafts: {}, // chat_id -> text, the one that was written last at the end
+  edits: {}, // chat_id -> {message, text}: the message that is given another text, and how far that is
   typing: {}, // chat_id -> user_id
   presence: {}, // user_id -> {online, last_seen}
   nextCursor: null, // of the chat list: null before the first page, '' at the end
@@ -117,6 +119,9 @@ const reducers = {
     ({ ...state, changing: change ? { ...state.changing, [id]: change } : without(state.changing, id) }),
 
   draft: (state, { chat_id: chatId, text }) => ({ ...state, drafts: withDraft(state.drafts, chatId, text) }),
+
+  editing: (state, { chat_id: chatId, message, text }) =>
+    ({ ...state, edits: message ? { ...state.edits, [chatId]: { message, text } } : without(state.edits, chatId) }),
 
   resync: (state, { chat_id: chatId }) => ({ ...state, history: chatId ? without(state.history, chatId) : {} }),
 };

@@ -247,6 +247,28 @@ async def test_drafts_outlive_the_tab(window: OpenWindow) -> None:
     assert await alice.page.evaluate("Object.keys(localStorage)") == []
 
 
+async def test_a_half_made_edit_stays_with_its_chat(window: OpenWindow) -> None:
+    """After another chat the editing goes on where it was, and behind it the draft is still there."""
+    alice, bob = await two_people(window)
+    await alice.say("See you at five")
+    await alice.composer().fill("By the way")
+    await alice.choose("See you at five", "Edit")
+    await alice.composer().fill("See you at six")
+    await alice.start_chat(somebody("carol"))
+    await expect(alice.composer()).to_have_value("")
+    await alice.say("Hello")
+    await alice.chat("Draft: By the way").click()
+    await expect(alice.composer()).to_have_value("See you at six")
+    await alice.page.get_by_role("button", name="Send").click()
+    await expect(alice.composer()).to_have_value("By the way")
+    await bob.open_chat()
+    await expect(bob.messages().locator(".text")).to_have_text(["See you at six"])
+    await alice.chat("Hello").click()
+    await expect(alice.composer()).to_have_value("")
+    await alice.chat("Draft: By the way").click()
+    await expect(alice.composer()).to_have_value("By the way")
+
+
 async def test_signing_in_by_a_name(browser: Browser, stack: Stack, token: Callable[[str], str]) -> None:
     """On a local stack a name is enough; who was signed in stays so, until signing out."""
     context = await browser.new_context()
