@@ -17,13 +17,6 @@ from messenger.dbapi.v1 import dbapi_pb2, dbapi_pb2_grpc
 
 Context: TypeAlias = grpc.aio.ServicerContext
 
-LANES = 8
-"""Batches of messages that may be under way at once, as many as there are shards. Users are spread over them
-by their buckets, as they are over shards, so that a shard that hangs holds up its own users and hardly
-anybody else. It has a price: lanes make smaller batches, and a message dearer (docs/performance.md)."""
-
-_LANE_OF = BucketMap.even(LANES)
-
 
 class MessengerService(aggregator_pb2_grpc.MessengerServiceServicer):
     """Chats and messages of the calling user.
@@ -32,15 +25,21 @@ class MessengerService(aggregator_pb2_grpc.MessengerServiceServicer):
         mailbox: dbapi; answers cannot do without it.
         parts: what they can do without.
         people: who is there, and who types.
+        lanes: batches of messages that may be under way at once. With as many as there are shards, users are
+            spread over them as they are over shards, and one that hangs holds up its own users alone; more
+            make smaller batches, and a message dearer.
     """
 
-    def __init__(self, mailbox: dbapi_pb2_grpc.MailboxServiceStub, parts: Parts, people: People) -> None:
+    def __init__(
+        self, mailbox: dbapi_pb2_grpc.MailboxServiceStub, parts: Parts, people: People, *, lanes: int
+    ) -> None:
         self._mailbox = mailbox
         self._parts = parts
         self._people = people
         self._sends: list[Batcher[dbapi_pb2.NewMessage, dbapi_pb2.Appended]] = [
-            Batcher(self._append, name="sends") for _ in range(LANES)
+            Batcher(self._append, name="sends") for _ in range(lanes)
         ]
+        self._lane_of = BucketMap.even(lanes).node_of
 
     async def OpenChat(
         self, request: aggregator_pb2.OpenChatRequest, context: Context
@@ -126,7 +125,7 @@ class MessengerService(aggregator_pb2_grpc.MessengerServiceServicer):
     ) -> aggregator_pb2.SendMessageResponse:
         """Stores a message; the two mailboxes, the queue and the push follow from that."""
         user_id = call.user_id()
-        appended = await self._sends[_LANE_OF.node_of(user_id)].submit(
+        appended = await self._sends[self._lane_of(user_id)].submit(
             dbapi_pb2.NewMessage(
                 owner_id=user_id,
                 chat_id=request.chat_id,

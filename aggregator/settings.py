@@ -15,6 +15,9 @@ class Settings(CommonSettings, RedisSettings):
     items_address: str = Field(
         default="", description="gRPC target of the items service; dbapi's by default."
     )
+    mailbox_shards: int = Field(
+        default=8, ge=1, description="How many shards dbapi has: messages of one wait for no other's."
+    )
     optional_seconds: float = Field(
         default=0.15, gt=0, description="What an optional part may cost an answer, in seconds."
     )

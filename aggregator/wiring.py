@@ -34,6 +34,7 @@ async def wire(settings: Settings, app: App) -> None:
     )
     register = await enter(Register(settings.redis_urls, place="aggregator"))
     people = People(register, bus, nodes=len(settings.redis_urls), seconds=settings.optional_seconds)
-    service = MessengerService(dbapi_pb2_grpc.MailboxServiceStub(dbapi), parts, people)
+    mailbox = dbapi_pb2_grpc.MailboxServiceStub(dbapi)
+    service = MessengerService(mailbox, parts, people, lanes=settings.mailbox_shards)
     app.serve(aggregator_pb2_grpc.add_MessengerServiceServicer_to_server, service)
     app.check("dbapi", dbapi.ready)

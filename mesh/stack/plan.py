@@ -156,6 +156,7 @@ def environment(settings: StackSettings, secrets: Secrets) -> dict[str, str]:
     brokers = (RABBITMQ_PORT + n * BROKER_STRIDE for n in range(settings.stack_brokers))
     return {
         "MONGO_SHARDS": " ".join(shards),
+        "MAILBOX_SHARDS": str(len(shards)),
         "REDIS_URLS": " ".join(redis),
         "AMQP_URL": settings.amqp_url
         or " ".join(f"amqp://{USER}:{secrets.rabbitmq}@{_reached(settings, broker)}/" for broker in brokers),

@@ -139,7 +139,7 @@ class Path:
             items_pb2_grpc.ItemsServiceStub(self._channel(ItemsService())),
             seconds=5,
         )
-        aggregator = MessengerService(dbapi_pb2_grpc.MailboxServiceStub(dbapi), parts, people)
+        aggregator = MessengerService(dbapi_pb2_grpc.MailboxServiceStub(dbapi), parts, people, lanes=1)
         self.calls = Calls(
             table.methods(table.OWN),
             channels={"messenger.aggregator.v1.MessengerService": cast(Channel, self._channel(aggregator))},

@@ -8,8 +8,6 @@ import asyncio
 import pytest
 import pytest_asyncio
 
-from aggregator.service import LANES
-from mesh.mailbox.buckets import BucketMap
 from messenger.events.v1 import notifications_pb2
 from tests.roundtrips.path import Path, Person
 
@@ -27,13 +25,12 @@ async def people(path: Path, count: int) -> list[Person]:
 
 
 async def test_accepting_messages(path: Path, people: list[Person]) -> None:
-    """However many are sent at once: one call to dbapi a lane of users, one look at blocks, insert, fold.
+    """However many are sent at once: one call to dbapi a shard, one look at blocks, insert, fold.
 
     The edge calls the aggregator once a message, and asks Redis for nobody's tokens twice.
     """
     await asyncio.gather(*map(path.send, people))
-    lanes = {BucketMap.even(LANES).node_of(person.user_id) for person in people}
-    assert path.trips.calls == {"SendMessage": len(people), "AppendMessages": len(lanes)}
+    assert path.trips.calls == {"SendMessage": len(people), "AppendMessages": 1}
     assert path.trips.database == {"find": 1, "insert": 1, "update": 1}
     assert path.trips.redis == 0
 

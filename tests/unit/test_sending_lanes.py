@@ -103,7 +103,7 @@ async def test_dbapi_writes_on(hanging: Hanging) -> None:
 async def test_the_aggregator_hands_on(hanging: Hanging) -> None:
     """While dbapi does not answer for one shard's users, the others' messages are not in the same batches."""
     mailbox = cast(dbapi_pb2_grpc.MailboxServiceStub, HangingDbapi(hanging))
-    service = MessengerService(mailbox, cast(Parts, None), cast(People, None))
+    service = MessengerService(mailbox, cast(Parts, None), cast(People, None), lanes=8)
 
     async def send(owner: str) -> None:
         with call.on_behalf_of(owner):
