@@ -35,8 +35,7 @@ MAX_FILLED = 5_000
 """Events that the database fills in at most; a device that missed more is better off with a fresh start."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pushed:
+class Pushed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One event, ready for the wire.
 
     Attributes:

@@ -8,7 +8,6 @@ import contextlib
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
@@ -76,8 +75,7 @@ LocalCall = Callable[[Any, Caller], Awaitable[Message | msgspec.Raw]]
 """A method that the edge answers itself: `(request, caller) -> response`, or its JSON."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What goes back for one frame or body.
 
     Attributes:
@@ -96,8 +94,7 @@ Outcome = tuple[bytes, MessengerError | None]
 """The response to one part, and the error in it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Taken:
+class Taken(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A frame or body that was read.
 
     Attributes:

@@ -24,8 +24,7 @@ MAX_BYTES = 64 * 1024
 RequestId = str | int | float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One request object.
 
     Attributes:
@@ -57,8 +56,7 @@ class Malformed:
 NOT_JSON = Malformed(code=PARSE_ERROR, message="Parse error: the text is not JSON.")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parsed:
+class Parsed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One frame or body: its parts in order, and whether the answer is an array."""
 
     parts: tuple[Call | Malformed, ...]

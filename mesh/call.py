@@ -7,7 +7,9 @@ import math
 import secrets
 import time
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from mesh.errors import Unauthenticated
 
@@ -16,8 +18,7 @@ ASSERTION_KEY = "x-user-assertion"
 TRACE_KEY = "traceparent"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What travels with a call from hop to hop.
 
     Attributes:

@@ -9,11 +9,12 @@ import re
 from dataclasses import dataclass
 from itertools import accumulate
 
+import msgspec
+
 from mesh.errors import InvalidArgument
 
 
-@dataclass(frozen=True, slots=True)
-class EventId:
+class EventId(msgspec.Struct, frozen=True, gc=False):
     """Where an event stands in its user's stream; the cursor for catching up. Opaque text to clients.
 
     Attributes:
@@ -55,8 +56,7 @@ class EventId:
 _EVENT_ID = re.compile(r"([0-9]{1,18})-([0-9]{1,15})-([0-9]{1,15})(?:\.[A-Za-z0-9.-]{1,128})?")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One event of a user: its id, and a serialized `messenger.events.v1.Notification`."""
 
     event_id: EventId

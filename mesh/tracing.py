@@ -11,9 +11,9 @@ import contextlib
 import random
 from collections.abc import Iterator, Sequence
 from contextvars import Token
-from dataclasses import replace
 from typing import Any
 
+from msgspec.structs import replace
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context

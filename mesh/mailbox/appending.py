@@ -13,9 +13,11 @@ and until then nothing may follow a message that could yet be rolled back.
 import asyncio
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+from msgspec.structs import replace
 from pymongo.write_concern import WriteConcern
 
 from mesh.errors import IdempotencyConflict, Internal, MessengerError, NotFound, Unavailable
@@ -35,8 +37,7 @@ PRIMARY = WriteConcern(w=1)
 """Written on the primary alone; a later majority write there makes it last."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Log:
+class Log(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What is known of a chat's log: whom and what it is about, for ever, and where it ended when last seen.
 
     An outdated head does no harm: an insert behind it meets a duplicate.

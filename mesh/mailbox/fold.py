@@ -1,8 +1,10 @@
 """The rules of the log: where a message goes, what a chat becomes by it, what a read pointer means. Pure."""
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+
+import msgspec
 
 from mesh.errors import InvalidArgument
 from mesh.mailbox.model import IncomingMessage, NewMessage, StoredChat, StoredMessage
@@ -11,8 +13,7 @@ _USER_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
+class Head(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The end of a log: its length, its count of incoming messages, its greatest message_id."""
 
     seq: int = 0
@@ -20,8 +21,7 @@ class Head:
     top: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogEntry:
+class LogEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A message in its place: `head` is the end of the log with this message as the last."""
 
     message: StoredMessage

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from mesh.mailbox.differences import Fault, Side, differences
 from mesh.mailbox.fold import LogEntry
@@ -147,7 +148,7 @@ async def is_gone(world: World, message: StoredMessage) -> bool:
 def of_log(side: Side, place: int, **changed: Any) -> Side:
     """The side with something else in its log."""
     log = list(side.log)
-    log[place] = replace(log[place], message=replace(log[place].message, **changed))
+    log[place] = structs.replace(log[place], message=replace(log[place].message, **changed))
     return replace(side, log=tuple(log))
 
 
@@ -160,7 +161,7 @@ def of_chat(side: Side, **changed: Any) -> Side:
 def of_head(side: Side, place: int, **changed: Any) -> Side:
     """The side with a message that tells another head."""
     log = list(side.log)
-    log[place] = LogEntry(message=log[place].message, head=replace(log[place].head, **changed))
+    log[place] = LogEntry(message=log[place].message, head=structs.replace(log[place].head, **changed))
     return replace(side, log=tuple(log))
 
 
