@@ -101,9 +101,14 @@ class Holders:
     async def _publish(self, count: int) -> None:
         people = random.choices(self._people, k=count)  # noqa: S311  # no secret
         self._under_way += count
-        for outcome in await self._bus.publish(
-            [(person.user_id, event(str(time.monotonic_ns()))) for person in people]
-        ):
+        try:
+            outcomes = await self._bus.publish(
+                [(person.user_id, event(str(time.monotonic_ns()))) for person in people]
+            )
+        except asyncio.CancelledError:
+            self._under_way -= count  # nobody can tell which of them went out
+            raise
+        for outcome in outcomes:
             if outcome is not None:
                 self._under_way -= 1
                 self._sample.error(outcome.detail.encode())
