@@ -113,7 +113,8 @@ class Path:
     async def __aenter__(self) -> "Path":
         enter = self._stack.enter_async_context
         self.bus = await enter(Bus(self._redis, retention=60, length=100))
-        buckets = await enter(SharedBuckets(self._redis, rate=PLENTY, burst=PLENTY))
+        # Its clock stands still: however slow the machine is, nobody's tokens run out.
+        buckets = await enter(SharedBuckets(self._redis, rate=PLENTY, burst=PLENTY, clock=lambda: 0.0))
         admission = Admission(
             buckets, redis_url=self._redis[0], place="here", concurrent=1000, calls_per_edge=1000
         )
