@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -61,18 +62,26 @@ class Person:
         self._hear = hear
 
     async def call(self, method: str, **params: Any) -> Any:
-        """The result of a call.
+        """The result of a call; one that is shed is made again, as the server asks for.
 
         Raises:
             RuntimeError: it was answered with an error.
         """
+        until = time.monotonic() + CALL_S
+        while True:
+            text = await self._ask(method, params)
+            if kind_of(text) is not Kind.ERROR:
+                return msgspec.json.decode(text)["result"]
+            pause = msgspec.json.decode(text)["error"]["data"].get("retry_after_ms", 0) / 1000
+            if not pause or time.monotonic() + pause > until:
+                raise RuntimeError(f"{method}: {text.decode()}")
+            await asyncio.sleep(pause)
+
+    async def _ask(self, method: str, params: dict[str, Any]) -> bytes:
         number = next(self._numbers)
         answer = self._waiting[number] = asyncio.get_running_loop().create_future()
         self.socket.send(call(method, msgspec.json.encode(params).decode(), number))
-        text = await asyncio.wait_for(answer, CALL_S)
-        if kind_of(text) is Kind.ERROR:
-            raise RuntimeError(f"{method}: {text.decode()}")
-        return msgspec.json.decode(text)["result"]
+        return await asyncio.wait_for(answer, CALL_S)
 
     def _take(self, text: bytes) -> None:
         if kind_of(text) is Kind.NOTIFICATION:
