@@ -1,7 +1,5 @@
 """Between protobuf messages and what the rules know."""
 
-import time
-
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from antispam.verdict import Candidate, Decision, Verdict
@@ -77,8 +75,9 @@ def verdict_to_proto(verdict: Verdict, judged_at: Timestamp | None = None) -> an
 
 def time_of_judging() -> Timestamp:
     """Now, by this host's clock: one for all that is judged at once."""
-    seconds, nanos = divmod(time.time_ns(), 10**9)
-    return Timestamp(seconds=seconds, nanos=nanos)
+    now = Timestamp()
+    now.GetCurrentTime()
+    return now
 
 
 def verdict_of(verdict: antispam_pb2.Verdict, checker: str) -> Verdict:

@@ -150,22 +150,8 @@ def changed_chats(event: queue_pb2.Event, told: Sequence[Published]) -> list[tup
 
 
 def owner_of(event: queue_pb2.Event) -> str:
-    """In whose mailbox an event is written; those of others are read at most."""
-    match event.WhichOneof("body"):
-        case "message_accepted":
-            return event.message_accepted.receiver_id
-        case "message_edited":
-            return event.message_edited.receiver_id
-        case "message_judged":
-            return event.message_judged.receiver_id
-        case "message_removed":
-            return event.message_removed.peer_id
-        case "read_advanced":
-            return event.read_advanced.peer_id
-        case "delivered_advanced":
-            return event.delivered_advanced.peer_id
-        case _:
-            return event.chat_opened.user_id
+    """In whose mailbox an event is written, "" for an unknown kind; those of others are read at most."""
+    return next((owner for owner, *_ in reversed(_places(event))), "")
 
 
 def chat_alone(event: queue_pb2.Event, owner: str, chat_id: str) -> queue_pb2.Event:
