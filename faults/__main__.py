@@ -13,7 +13,7 @@ from faults.run import Options, run
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--seed", type=int, help="Repeats a run's plan; a new one by default.")
-@click.option("--minutes", default=2.0, show_default=True, help="How long faults go on.")
+@click.option("--minutes", default=1.5, show_default=True, help="How long faults go on.")
 @click.option("--only", multiple=True, type=click.Choice(list(KINDS)), help="Only faults of these kinds.")
 @click.option("--small", is_flag=True, help="One member, one broker, one of each service: starts faster.")
 @click.option(
