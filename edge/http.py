@@ -40,6 +40,9 @@ from mesh.streams import EventId
 from messenger.edge.v1 import session_pb2
 
 MAX_WAIT = 25.0
+LOST = b'event: lost\ndata: {"recovered": false}\n\n'
+"""Tells who follows a stream that not everything since its cursor follows. No notification has a name."""
+
 KEEPALIVE_SECONDS = 15.0
 
 EVENTS = "events"
@@ -181,6 +184,8 @@ class HttpApi:
         async with self.following(user_id, cursor) as inbox:
             # An id without data moves the client's cursor and dispatches nothing (HTML, 9.2.6).
             yield f"retry: 1000\nid: {inbox.start.last_event_id}\n\n".encode()
+            if not inbox.start.recovered:
+                yield LOST
             events: Sequence[Pushed] = inbox.start.events
             while not self._going_away.is_set() and not inbox.is_over:
                 for event in events:

@@ -307,10 +307,17 @@ class StreamDevice(HttpDevice):
         async with http.stream("GET", "/events/stream", headers=headers) as response:
             if response.status_code != httpx.codes.OK:
                 return
+            name = ""
             async for line in response.aiter_lines():
-                if line.startswith("id: ") and not self.up.is_set():
+                if not line:
+                    name = ""
+                elif line.startswith("event: "):
+                    name = line.removeprefix("event: ")
+                elif line.startswith("id: ") and not self.up.is_set():
                     self._connected(recovered=True)
-                if line.startswith("data: "):
+                elif line.startswith("data: ") and name == "lost":
+                    self._connected(recovered=False)
+                elif line.startswith("data: "):
                     self._take(json.loads(line.removeprefix("data: ")))
 
 

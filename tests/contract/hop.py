@@ -1,4 +1,4 @@
-"""A hop before the system under test, for what networks do to clients."""
+"""A hop before the system under test or one of its parts, for what networks do."""
 
 import asyncio
 from urllib.parse import urlsplit
@@ -50,7 +50,7 @@ class Hop:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.opened += 1
-        head = await reader.readuntil(b"\r\n\r\n")
+        head = await reader.read(65536)
         if b"upgrade: websocket" in head.lower() and not self.takes_sockets:
             writer.close()
             return

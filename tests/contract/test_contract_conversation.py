@@ -3,7 +3,7 @@
 import asyncio
 import json
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from mesh.stack import Stack
 from tests.contract.conftest import Connect, Scene, about
-from tests.contract.device import Device
+from tests.contract.device import PATIENCE, Device, HttpDevice
 from tests.contract.shapes import CHAT, MESSAGE, SOME_TEXT, UUID7, Shape, assert_shape
 from tests.past import fill_chats
 
@@ -417,3 +417,29 @@ async def test_a_gap_that_is_too_long(connect: Connect, long_away: str) -> None:
         assert ids([one["params"]["message"] for one in device.events if one["method"] == "message.new"]) == [
             sent["message_id"]
         ]
+
+
+async def test_a_stream_says_that_a_gap_is_too_long(connect_by: Connect, long_away: str) -> None:
+    """A stream says so in an event named `lost`, and goes on from now; what is whole has no such event."""
+    back = await connect_by("http", long_away)
+    assert isinstance(back, HttpDevice)
+    headers = {"Last-Event-ID": long_ago("")}
+    async with (
+        asyncio.timeout(PATIENCE),
+        back.http.stream("GET", "/events/stream", headers=headers) as stream,
+    ):
+        lines = stream.aiter_lines()
+        begin, lost = await block(lines), await block(lines)
+    assert lost == ["event: lost", 'data: {"recovered": false}']
+    [cursor] = [line.removeprefix("id: ") for line in begin if line.startswith("id: ")]
+    assert (await back.begin(cursor))["recovered"] is True
+
+
+async def block(lines: AsyncIterator[str]) -> list[str]:
+    """The lines up to the next empty one."""
+    taken: list[str] = []
+    async for line in lines:
+        if not line:
+            break
+        taken.append(line)
+    return taken

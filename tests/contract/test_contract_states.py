@@ -19,8 +19,17 @@ from websockets.uri import parse_uri
 
 from mesh.stack import Stack
 from tests.contract.conftest import Target
-from tests.contract.device import PATIENCE, Device, HttpDevice, SocketDevice, open_device, open_socket
+from tests.contract.device import (
+    PATIENCE,
+    TRANSPORTS,
+    Device,
+    HttpDevice,
+    SocketDevice,
+    open_device,
+    open_socket,
+)
 from tests.contract.edges import Edge, edge_of
+from tests.contract.hop import Hop
 from tests.contract.shapes import ERROR, NATURAL, SOME_TEXT, Shape, assert_shape
 
 Name = Callable[[str], str]
@@ -29,10 +38,14 @@ Join = Callable[..., Any]
 AT_ONCE = 40
 """Calls that are more than the small edge carries at once."""
 
+MORE_THAN_KERNELS_HOLD, ANSWERED = 16 << 20, 1 << 20
+"""Bytes: what waits nowhere on the way to a client; at least so many are the answer to fifty calls."""
+
 BUSY = {
     "CALLS_PER_EDGE": "1",
     "LIMIT_BURST": "1000000",
     "USER_SESSIONS": "2",
+    "OUTBOUND_BYTES": "65536",
     "PING_SECONDS": "0.3",
 }
 
@@ -115,6 +128,40 @@ async def test_who_answers_no_ping(small: Edge) -> None:
             protocol.receive_data(data)  # the answers that it has ready are not sent
     writer.close()
     assert protocol.close_rcvd.code == 4003
+
+
+async def test_who_does_not_read(small: Edge, target: Target, devices: list[Device], name: Name) -> None:
+    """A socket that does not take its answers is closed with 4001, behind what it was sent before."""
+    user = name("alice")
+    async with Hop(small.url) as hop:
+        device = await open_device("ws", hop.url, user, await target.token(user))
+        devices.append(device)
+        assert isinstance(device, SocketDevice)
+        hop.hears.clear()
+        documents = json.dumps([call("rpc.discover")] * 50)
+        for _ in range(MORE_THAN_KERNELS_HOLD // ANSWERED):
+            await device.socket.send(documents)
+        hop.hears.set()
+        assert (await device.closed())[0] == 4001
+
+
+async def test_a_part_that_hangs(
+    own_stack: Stack, target: Target, devices: list[Device], name: Name, tmp_path: Path
+) -> None:
+    """Where a part takes a call and does not answer, the client hears -32004, and may ask again."""
+    user, part = name("alice"), own_stack.env()["AGGREGATOR_ADDRESS"].removeprefix("ipv4:")
+    async with Hop(f"http://{part}") as hop:
+        around = hop.url.removeprefix("http://")
+        async with edge_of(own_stack, tmp_path, AGGREGATOR_ADDRESS=around) as edge:
+            token = await target.token(user)
+            devices += [await open_device(kind, edge.url, user, token) for kind in TRANSPORTS]
+            hop.hears.clear()
+            for device in devices:
+                error = await device.error("chats.open", peer_id=name("bob"))
+                assert (error.code, error.data["retryable"]) == (-32004, True)
+            hop.hears.set()
+            for device in devices:
+                assert "chat" in await device.call("chats.open", peer_id=name("bob"))
 
 
 KINDS: dict[str, tuple[Callable[[], Any], Any]] = {
