@@ -14,7 +14,7 @@ from mesh.stack import Stack, StackSettings, Stage
 from mesh.stack.ports import reserve_block
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def broker() -> Iterator[Stack]:
     """The RabbitMQ that all tests share which leave it alone."""
     with broker_alone() as stack:

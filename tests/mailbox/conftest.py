@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.filterwarnings(NEVER_CONNECTED))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def mongods() -> Iterator[list[Mongod]]:
     """Two shards of our own; gone at the end."""
     started: list[Mongod] = []
@@ -49,7 +49,7 @@ def mongods() -> Iterator[list[Mongod]]:
                 mongod.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shards(request: pytest.FixtureRequest) -> Iterator[Shards]:
     """A database on the shards that MONGO_SHARDS names, or on our own."""
     named = os.environ.get("MONGO_SHARDS", "").split()
@@ -58,7 +58,7 @@ def shards(request: pytest.FixtureRequest) -> Iterator[Shards]:
     shards.drop()
 
 
-@pytest_asyncio.fixture(scope="session")
+@pytest_asyncio.fixture(scope="package")
 async def schema(shards: Shards) -> None:
     """The database has its indexes."""
     store = MongoMailbox(shards.uris)
@@ -75,7 +75,7 @@ def fresh(request: pytest.FixtureRequest) -> None:
         request.getfixturevalue("shards").empty()
 
 
-@pytest_asyncio.fixture(scope="session", params=["memory", *DRIVERS])
+@pytest_asyncio.fixture(scope="package", params=["memory", *DRIVERS])
 async def twins(request: pytest.FixtureRequest) -> AsyncIterator[Twins]:
     """Two stores with the same mailboxes, as two processes have them; one and the same in memory."""
     if request.param == "memory":

@@ -14,14 +14,14 @@ from tests.contract.device import Device, open_device
 from tests.observability.support import METHOD_TOKENS, Collector, Connect, Prometheus, eventually, prometheus
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def collector() -> Iterator[Collector]:
     """Takes the traces."""
     with Collector() as collector:
         yield collector
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def observed(
     servers: Stack, collector: Collector, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stack]:
@@ -58,7 +58,7 @@ def observed(
             stack.remove()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def token(observed: Stack) -> Callable[[str], str]:
     """Makes tokens for users."""
     secret = observed.settings.secret()
@@ -86,7 +86,7 @@ def name() -> Callable[[str], str]:
     return lambda person: f"{person}-{suffix}"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def scraper(observed: Stack, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Prometheus]:
     """A Prometheus over these services."""
     port = observed.settings.stack_port_base + 95

@@ -53,7 +53,7 @@ SHARDS = BucketMap.even(8)
 EDGE_PORTS = {"LISTEN": 60, "WS_LISTEN": 61, "HTTP_LISTEN": 62}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def block() -> Iterator[PortBlock]:
     """Ports of these services' own."""
     block = reserve_block()
@@ -61,7 +61,7 @@ def block() -> Iterator[PortBlock]:
         yield block
 
 
-@pytest_asyncio.fixture(scope="session")
+@pytest_asyncio.fixture(scope="package")
 async def wires(servers: Stack, block: PortBlock) -> AsyncIterator[Wires]:
     """The fault proxy before Redis."""
     base = servers.settings.stack_port_base
@@ -70,7 +70,7 @@ async def wires(servers: Stack, block: PortBlock) -> AsyncIterator[Wires]:
         yield wires
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def services(
     servers: Stack,
     wires: Wires,
@@ -153,7 +153,7 @@ class TeamHost:
             await self._servers[part].stop(0)
 
 
-@pytest_asyncio.fixture(scope="session")
+@pytest_asyncio.fixture(scope="package")
 async def host(services: Stack) -> AsyncIterator[TeamHost]:
     """The teams' services run."""
     authority = plan.authority(services.settings)
@@ -184,7 +184,7 @@ def gone(host: TeamHost) -> Callable[[str], contextlib.AbstractAsyncContextManag
     return gone
 
 
-@pytest_asyncio.fixture(scope="session")
+@pytest_asyncio.fixture(scope="package")
 async def edge(services: Stack, host: TeamHost) -> AsyncIterator[str]:
     """An edge in this process; the address of its WebSocket."""
     base = services.settings.stack_port_base
@@ -214,7 +214,7 @@ async def edge(services: Stack, host: TeamHost) -> AsyncIterator[str]:
     await running
 
 
-@pytest_asyncio.fixture(scope="session")
+@pytest_asyncio.fixture(scope="package")
 async def heartbeat() -> AsyncIterator[Heartbeat]:
     """How late this process's own loop is."""
     heartbeat = Heartbeat()

@@ -102,7 +102,7 @@ class Teams:
         return Signer(plan.assertion_keys(self.stack.settings)[0]).sign(user_id)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the deals team's own build script makes: Python code, and the descriptor set for the edges."""
     path = tmp_path_factory.mktemp("deals")
@@ -118,7 +118,7 @@ def environment(base: int, built: Path) -> dict[str, str]:
     return dict(entry.split("=", 1) for entry in shlex.split(text, comments=True))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def teams(servers: Stack, built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Teams]:
     """The messenger with its guests."""
     block, prefix = reserve_block(), f"t{uuid.uuid4().hex[:12]}"

@@ -117,6 +117,16 @@ async def test_a_way_through_a_long_past(messenger: Messenger, screen: Terminal)
     assert "further down" not in screen.screen
 
 
+async def test_news_does_not_undo_a_step_back(screen: Terminal) -> None:
+    """Who pages back stays there, whatever is shown anew in the same moment."""
+    view = screen.app.query_one(Conversation)
+    with screen.app._context():
+        screen.app.action_page(-1)
+        view.show(view._rows)
+    assert not view.is_at_end
+    await screen.shows("further down")
+
+
 async def test_keys_of_a_message(screen: Terminal) -> None:
     """Those that make no sense for the selected message are not offered."""
     await screen.say("Refused")

@@ -1,0 +1,1 @@
+"""The mailbox store, in memory and on real mongods."""

@@ -1,0 +1,1 @@
+"""What internal teams do, with services of theirs."""
