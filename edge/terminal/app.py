@@ -255,7 +255,9 @@ class ChatApp(App[None]):
     def action_page(self, pages: int) -> None:
         """Through the conversation, while one writes."""
         view = self.query_one(Conversation)
-        view.scroll_relative(y=pages * max(1, view.size.height - 2), animate=False, immediate=True)
+        view.scroll_relative(
+            y=pages * max(1, view.size.height - 2), animate=False, force=True, immediate=True
+        )
 
     def action_end(self) -> None:
         """To the newest message."""
