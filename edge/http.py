@@ -40,10 +40,10 @@ from mesh.streams import EventId
 from messenger.edge.v1 import session_pb2
 
 MAX_WAIT = 25.0
+KEEPALIVE_SECONDS = 15.0
+
 LOST = b'event: lost\ndata: {"recovered": false}\n\n'
 """Tells who follows a stream that not everything since its cursor follows. No notification has a name."""
-
-KEEPALIVE_SECONDS = 15.0
 
 EVENTS = "events"
 """The bucket that requests for events pay from."""

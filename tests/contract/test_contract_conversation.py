@@ -420,7 +420,7 @@ async def test_a_gap_that_is_too_long(connect: Connect, long_away: str) -> None:
 
 
 async def test_a_stream_says_that_a_gap_is_too_long(connect_by: Connect, long_away: str) -> None:
-    """A stream says so in an event named `lost`, and goes on from now; what is whole has no such event."""
+    """A stream says so in an event named `lost`, and goes on from now."""
     back = await connect_by("http", long_away)
     assert isinstance(back, HttpDevice)
     headers = {"Last-Event-ID": long_ago("")}
