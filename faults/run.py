@@ -26,7 +26,7 @@ from mesh.mailbox.inspection import Inspector
 from mesh.stack import Stack, StackSettings, Stage, ports
 
 PEOPLE = 14
-PACE = 0.25
+PACE = 0.4
 QUIET_SECONDS = 2.5
 SETTLE_SECONDS = 120.0
 FINISH_SECONDS = 60.0
@@ -187,13 +187,16 @@ class Run:
     # ── the quiet after it ──────────────────────────────────────────────────────────────────────────────────
 
     async def _settle(self) -> None:
-        """Waits until nothing is on its way any more: outboxes and queues are empty, and stay so."""
+        """Waits until nothing is on its way any more: outboxes and queues are empty and stay so, and all is there.
+
+        What RabbitMQ takes from one queue to the next by itself is in neither, until the next has confirmed it.
+        """
         deadline = time.monotonic() + SETTLE_SECONDS
         quiet_since = time.monotonic()
         while time.monotonic() < deadline:
             if await self._on_its_way():
                 quiet_since = time.monotonic()
-            elif time.monotonic() - quiet_since > QUIET_SECONDS:
+            elif time.monotonic() - quiet_since > QUIET_SECONDS and not await self._audit():
                 return
             await asyncio.sleep(0.5)
         self._say(f"still on its way after {SETTLE_SECONDS:.0f} s")

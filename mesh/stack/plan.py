@@ -283,6 +283,7 @@ def _broker_files(settings: StackSettings, secrets: Secrets) -> dict[Path, str]:
     definitions = directory / "definitions.json"
     files = {
         directory / "rabbitmq.conf": templates.rabbitmq(map(_node_name, range(count)), str(definitions)),
+        directory / "advanced.config": templates.RABBITMQ_ADVANCED,
         directory / "enabled_plugins": "[].\n",
         definitions: templates.rabbitmq_definitions(USER, secrets.rabbitmq),
     }
@@ -310,6 +311,7 @@ def _broker(settings: StackSettings, binaries: Binaries, secrets: Secrets, numbe
         "RABBITMQ_PID_FILE": str(directory / "rabbitmq.pid"),
         "RABBITMQ_CONF_ENV_FILE": str(directory / "none"),  # not the machine's
         "RABBITMQ_CONFIG_FILE": str(shared / "rabbitmq.conf"),
+        "RABBITMQ_ADVANCED_CONFIG_FILE": str(shared / "advanced.config"),
         "RABBITMQ_ENABLED_PLUGINS_FILE": str(shared / "enabled_plugins"),
         "RABBITMQ_PLUGINS_EXPAND_DIR": str(directory / "plugins"),
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+sbwt none +sbwtdcpu none +sbwtdio none"

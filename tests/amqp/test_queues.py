@@ -63,18 +63,37 @@ async def test_silent_broker_is_bounded(amqp_url: str, topology: Topology) -> No
         assert time.monotonic() - started < 1
 
 
+async def overfill(publisher: Publisher, exchange: str) -> None:
+    """Publishes more than a queue of one body takes."""
+    for n in range(100):
+        await publisher.publish(exchange, "", [event(f"{n}")])
+
+
 async def test_full_queue_refuses(amqp_url: str, topology: Topology) -> None:
     """A queue that is full pushes back on publishers instead of dropping."""
     small = Topology(prefix=topology.prefix, max_length=1, ladder=topology.ladder)
     async with Publisher(amqp_url, small) as publisher:
         await publisher.ready()
-
-        async def overfill() -> None:
-            for n in range(100):
-                await publisher.publish(PARKED, "", [event(f"{n}")])
-
         with pytest.raises(Unavailable):
-            await overfill()
+            await overfill(publisher, PARKED)
+
+
+async def test_what_a_full_queue_refused_from_a_rung_comes_within_seconds(
+    amqp_url: str, topology: Topology
+) -> None:
+    """The broker tries again soon what the next queue did not take from a rung of the ladder."""
+    small = Topology(prefix=topology.prefix, max_length=1, ladder=topology.ladder)
+    seen = Recorder()
+    async with Publisher(amqp_url, small) as publisher:
+        await publisher.ready()
+        with pytest.raises(Unavailable):
+            await overfill(publisher, CHECKED)
+        await publisher.publish(RETRY, small.rung(1), [event("again")])
+        while await count(amqp_url, small, f"{RETRY}.{small.rung(1)}"):  # until it has gone from there
+            pass
+        async with Consumer(amqp_url, small, CHECKED, seen, publisher):
+            while name_of((await seen.next(30)).event) != "again":
+                pass
 
 
 async def test_ladder_walks_its_rungs(amqp_url: str, topology: Topology, publisher: Publisher) -> None:

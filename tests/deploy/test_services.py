@@ -11,6 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from deploy import generate, services
 from mesh.amqp import CHECKED, MESSAGES
 from mesh.server import LIVENESS, Server
+from mesh.stack.templates import RABBITMQ_ADVANCED
 from tests.deploy.manifests import OVERLAYS, ROOT, Manifests, environment
 
 SERVER_PORTS = {"amqp": 5672, "mongo": 27017, "redis": 6379}
@@ -241,6 +242,11 @@ def test_servers_inside(overlay: Overlay, name: str, members: int) -> None:
     for shard, uri in enumerate(_decoded(secret, "MONGO_SHARDS").split()):
         hosts = [f"mongo-{shard}-{member}.mongo-{shard}:27017" for member in range(members)]
         assert uri == f"mongodb://{','.join(hosts)}/?replicaSet=shard{shard}"
+    # Retries go on within seconds where a queue's leader was lost, as in the local stack.
+    assert manifests.get("ConfigMap", "rabbitmq-config")["data"]["advanced.config"] == RABBITMQ_ADVANCED
+    broker = manifests.pods()["rabbitmq"].container
+    mounts = {mount.get("subPath"): mount["mountPath"] for mount in broker["volumeMounts"]}
+    assert mounts["advanced.config"] == "/etc/rabbitmq/advanced.config"
 
 
 def _decoded(secret: dict[str, dict[str, str]], key: str) -> str:
