@@ -187,9 +187,9 @@ class Run:
     # ── the quiet after it ──────────────────────────────────────────────────────────────────────────────────
 
     async def _settle(self) -> None:
-        """Waits until nothing is on its way any more: outboxes and queues are empty and stay so, and all is there.
+        """Waits until nothing is on its way: outboxes and queues are empty and stay so, copies are there.
 
-        What RabbitMQ takes from one queue to the next by itself is in neither, until the next has confirmed it.
+        What RabbitMQ takes from one queue to the next is in neither, until the next has confirmed it.
         """
         deadline = time.monotonic() + SETTLE_SECONDS
         quiet_since = time.monotonic()

@@ -14,8 +14,8 @@ raft.wal_max_size_bytes = 67108864
 disk_free_limit.absolute = 50MB
 """
 
-# What waits for a rung of the retry ladder, or for antispam, goes on from queue to queue inside the broker.
-# Where the next queue was full or changed its leader meanwhile, this is how many ms pass before it is sent again;
+# What has waited on a rung of the retry ladder, or for antispam, goes on from queue to queue inside the
+# broker. Where the next queue was full or lost its leader meanwhile, it is sent again after so many ms; after
 # three minutes, were nothing said. What comes twice by it is stored once.
 RABBITMQ_ADVANCED = "[{rabbit, [{dead_letter_worker_publisher_confirm_timeout, 5000}]}].\n"
 
