@@ -90,6 +90,19 @@ class Manifests:
             if _passes(policies, "Ingress", pod, STRANGER, port)
         }
 
+    def open_to_namespace(self, name: str) -> set[tuple[str, int]]:
+        """The ports that the pods of another namespace may reach."""
+        wanted = {"matchLabels": {"kubernetes.io/metadata.name": name}}
+        return {
+            (pod.name, port["port"])
+            for policy in self.all("NetworkPolicy")
+            for pod in self.pods().values()
+            if _selects(policy["spec"]["podSelector"], pod)
+            for rule in policy["spec"].get("ingress") or []
+            if any(peer.get("namespaceSelector") == wanted for peer in rule.get("from", []))
+            for port in rule["ports"]
+        }
+
     def may_call_anybody(self) -> set[str]:
         """The pods that may open any connection."""
         policies = self.all("NetworkPolicy")

@@ -10,7 +10,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from deploy import generate, services
 from mesh.amqp import CHECKED, MESSAGES
+from mesh.amqp.settings import QueueSettings
 from mesh.server import LIVENESS, Server
+from mesh.settings import MongoSettings
 from mesh.stack.templates import RABBITMQ_ADVANCED
 from tests.deploy.manifests import OVERLAYS, ROOT, Manifests, environment
 
@@ -69,11 +71,26 @@ def test_ports_are_the_listeners(overlay: Overlay, service: str) -> None:
 @every_service
 def test_probes(overlay: Overlay, name: str, service: str) -> None:
     """Startup and liveness ask whether the loop turns, readiness whether it can serve; all over gRPC."""
-    container = overlay(name).pods()[service].container
-    port = services.ports(service)["grpc"]
-    assert container["livenessProbe"]["grpc"] == {"port": port, "service": LIVENESS}
-    assert container["startupProbe"]["grpc"] == {"port": port, "service": LIVENESS}
-    assert container["readinessProbe"]["grpc"] == {"port": port}
+    manifests = overlay(name)
+    pod = manifests.pods()[service]
+    listeners = dict(environment(manifests, pod))
+    address = listeners["PLAIN_HEALTH"] or listeners["LISTEN"]
+    port = int(address.rpartition(":")[2])
+    assert port in pod.ports.values()
+    assert pod.container["livenessProbe"]["grpc"] == {"port": port, "service": LIVENESS}
+    assert pod.container["startupProbe"]["grpc"] == {"port": port, "service": LIVENESS}
+    assert pod.container["readinessProbe"]["grpc"] == {"port": port}
+
+
+@every_service
+def test_linkerd_lets_the_kubelet_probe(overlay: Overlay, service: str) -> None:
+    """Linkerd refuses gRPC probes where it asks for an identity: they go past its proxy, to health alone."""
+    manifests = overlay("linkerd")
+    pod = manifests.pods()[service]
+    skipped = manifests.get("Deployment", service)["spec"]["template"]["metadata"]["annotations"]
+    assert skipped["config.linkerd.io/skip-inbound-ports"] == str(pod.ports["health"])
+    assert dict(environment(manifests, pod))["PLAIN_HEALTH"] == f"0.0.0.0:{pod.ports['health']}"
+    assert pod.ports["health"] not in services.ports(service).values()
 
 
 async def test_health_tells_liveness_from_readiness() -> None:
@@ -122,6 +139,18 @@ def test_nothing_is_open(overlay: Overlay, name: str) -> None:
     manifests = overlay(name)
     assert manifests.open_to_strangers() == ({("front", 8000)} if "front" in manifests.pods() else set())
     assert not manifests.may_call_anybody()
+
+
+@every_overlay
+@every_service
+def test_prometheus_reaches_every_service(overlay: Overlay, name: str, service: str) -> None:
+    """Prometheus' namespace may fetch metrics, under Istio from the port to which the sidecar moves them."""
+    manifests = overlay(name)
+    port = manifests.pods()[service].ports["metrics"]
+    annotations = manifests.get("Deployment", service)["spec"]["template"]["metadata"]["annotations"]
+    assert annotations["prometheus.io/port"] == str(port)
+    reached = manifests.open_to_namespace("monitoring")
+    assert {(service, port)} | ({(service, 15020)} if name == "istio" else set()) <= reached
 
 
 @pytest.mark.parametrize("name", ["dev", "prod"])
@@ -232,6 +261,18 @@ def test_ingress(overlay: Overlay) -> None:
     assert notes["nginx.org/websocket-services"] == "edge"
 
 
+@every_overlay
+def test_every_overlay_migrates(overlay: Overlay, name: str) -> None:
+    """A Job lays indexes and queues, on the servers and with the queues' numbers that dbapi has."""
+    manifests = overlay(name)
+    assert manifests.get("Job", "migrate")
+    job, dbapi = manifests.pods()["migrate"], manifests.pods()["dbapi"]
+    assert job.container["command"] == ["python", "-m", "mesh", "migrate"]
+    told, theirs = dict(environment(manifests, job)), dict(environment(manifests, dbapi))
+    for field in (*MongoSettings.model_fields, *QueueSettings.model_fields):
+        assert told[field.upper()] == theirs[field.upper()]
+
+
 @pytest.mark.parametrize(("name", "members"), [("dev", 1), ("integration", 3)])
 def test_servers_inside(overlay: Overlay, name: str, members: int) -> None:
     """Eight shards and a broker, of one member or three, under the names that the Secrets give."""
@@ -242,6 +283,17 @@ def test_servers_inside(overlay: Overlay, name: str, members: int) -> None:
     for shard, uri in enumerate(_decoded(secret, "MONGO_SHARDS").split()):
         hosts = [f"mongo-{shard}-{member}.mongo-{shard}:27017" for member in range(members)]
         assert uri == f"mongodb://{','.join(hosts)}/?replicaSet=shard{shard}"
+    assert "mongo-initiate" in manifests.pods()
+    # All nodes find each other, and queues that are older than a node get a member there.
+    settings = dict(
+        line.split(" = ")
+        for line in manifests.get("ConfigMap", "rabbitmq-config")["data"]["rabbitmq.conf"].splitlines()
+        if not line.startswith("#")
+    )
+    nodes = [value for key, value in settings.items() if "classic_config.nodes." in key]
+    assert nodes == [f"rabbit@rabbitmq-{member}.rabbitmq" for member in range(members) if members > 1]
+    wanted = settings.get("quorum_queue.continuous_membership_reconciliation.target_group_size", "1")
+    assert wanted == str(members)
     # Retries go on within seconds where a queue's leader was lost, as in the local stack.
     assert manifests.get("ConfigMap", "rabbitmq-config")["data"]["advanced.config"] == RABBITMQ_ADVANCED
     broker = manifests.pods()["rabbitmq"].container
