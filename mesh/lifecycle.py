@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import contextvars
 import gc
+import resource
 import signal
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
@@ -187,6 +188,12 @@ def _leave_to_refcounts() -> None:
     gc.set_threshold(YOUNG_OBJECTS, 10, 20)
 
 
+def _open_all_files_allowed() -> None:
+    """Takes as many descriptors as the process may have: a container may begin with 1,024, one a socket."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def _security(settings: CommonSettings) -> Security:
     tls = None
     if settings.tls_ca and settings.tls_cert and settings.tls_key:
@@ -207,6 +214,7 @@ def run(name: str, settings: type[S], wire: Wire[S]) -> None:
     """
     values = load(settings, name)
     logs.configure(name, level=values.log_level, style=values.log_format)
+    _open_all_files_allowed()
 
     async def main() -> int:
         return await App(name, values).main(wire)
