@@ -1,12 +1,13 @@
-"""The loop of `skaffold dev`: the live component's own command, on the live image's own environment."""
+"""The loops of `skaffold dev`: the components' own commands, on the live image's own environment."""
 
 import os
 import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
+from socket import create_connection, socket
 
 from tests.deploy.image import DESTINATION, Environment
 from tests.deploy.manifests import Manifests
@@ -51,13 +52,17 @@ def await_line(process: "subprocess.Popen[str]", text: str) -> None:
     raise AssertionError("".join(read))
 
 
+def command(manifests: Manifests) -> list[str]:
+    """What the edge's container runs: shell, its flags, the script."""
+    container = manifests.pods()["edge"].container
+    return [*container["command"], *container["args"]]
+
+
 def test_a_copied_file_is_live(
     overlay: Callable[[str], Manifests], edge_image: Environment, tmp_path: Path
 ) -> None:
     """A file that is copied to /live is running code a moment later, without a new image or pod."""
-    shell, flags, script = (lambda one: [*one["command"], *one["args"]])(
-        overlay("dev").pods()["edge"].container
-    )
+    shell, flags, script = command(overlay("dev"))
     live = tmp_path / "live"
     live.mkdir()
     script = script.replace(DESTINATION, str(edge_image.path)).replace("/live", str(live))
@@ -68,3 +73,21 @@ def test_a_copied_file_is_live(
         main.write_text('print("changed", flush=True)\n' + main.read_text())
         await_line(process, "changed")
         await_line(process, '"started"')
+
+
+def test_a_debugger_finds_the_service(overlay: Callable[[str], Manifests], edge_image: Environment) -> None:
+    """In the overlay `debug` the service runs, and debugpy answers whoever attaches to the forwarded port."""
+    manifests = overlay("debug")
+    shell, flags, script = command(manifests)
+    with closing(socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        address = free.getsockname()
+    script = script.replace(
+        f"0.0.0.0:{manifests.pods()['edge'].ports['debugpy']}", f"{address[0]}:{address[1]}"
+    )
+    with running(
+        [shell, flags, script], SETTINGS | {"PATH": f"{edge_image.path}/bin:/usr/bin:/bin"}
+    ) as process:
+        await_line(process, '"started"')
+        with create_connection(address, TIMEOUT_S) as debugger:
+            assert debugger.recv(64).startswith(b"Content-Length: ")

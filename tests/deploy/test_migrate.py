@@ -1,5 +1,6 @@
 """`python -m mesh migrate`, a program that is older than its data, and the Job that makes replica sets."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -10,9 +11,11 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from socket import socket
 
+import aio_pika
 import pytest
 from pymongo import MongoClient
 
+from mesh.amqp import CHECKED, MESSAGES, PARKED
 from mesh.mailbox.schema import META, VERSION
 from mesh.stack import Stack
 from mesh.stack.binaries import find
@@ -56,15 +59,25 @@ def note_version(environment: dict[str, str], version: int) -> None:
         noted.update_one({"_id": "schema"}, {"$set": {"version": version}}, upsert=True)
 
 
-def test_migration_is_idempotent(environment: dict[str, str]) -> None:
-    """The first run lays indexes and queues on all shards, the second finds everything there."""
-    first, second = migrate(environment), migrate(environment)
+async def queue_is_there(url: str, name: str) -> None:
+    """Fails where the broker has no queue of that name."""
+    connection = await aio_pika.connect(url)
+    async with connection, connection.channel() as channel:
+        await channel.declare_queue(name, passive=True)
+
+
+async def test_migration_is_idempotent(environment: dict[str, str]) -> None:
+    """The first run lays indexes on all shards and the queues, the second finds everything there."""
+    first, second = [await asyncio.to_thread(migrate, environment) for _ in range(2)]
     assert set(first) == {"shard-0", "shard-1", "queues"}
     assert first["shard-0"]["detail"] == f"schema 0 → {VERSION}"
     assert second["shard-0"]["detail"] == f"schema {VERSION}"
     assert all(step["ok"] for step in (*first.values(), *second.values()))
-    with MongoClient[dict[str, object]](environment["MONGO_SHARDS"].split()[0]) as client:
-        assert len(client.get_default_database()["messages"].index_information()) > 1
+    for uri in environment["MONGO_SHARDS"].split():
+        with MongoClient[dict[str, object]](uri) as client:
+            assert len(client.get_default_database()["messages"].index_information()) > 1
+    for base in (MESSAGES, CHECKED, PARKED):
+        await queue_is_there(environment["AMQP_URL"], environment["QUEUE_PREFIX"] + base)
 
 
 def test_migration_shows_each_part(environment: dict[str, str]) -> None:
