@@ -68,14 +68,18 @@ class Manifests:
                 found[name] = Pod(name=name, labels=template["metadata"]["labels"], spec=template["spec"])
         return found
 
-    def edges(self) -> set[tuple[str, str, int]]:
-        """Who may open a connection to whom, on which of its ports, by the NetworkPolicies."""
+    def edges(self, *proxied: int) -> set[tuple[str, str, int]]:
+        """Who may open a connection to whom, on which of its ports, by the NetworkPolicies.
+
+        Args:
+            proxied: ports of every pod that its container does not name: a sidecar's.
+        """
         pods, policies = list(self.pods().values()), self.all("NetworkPolicy")
         return {
             (source.name, target.name, port)
             for source in pods
             for target in pods
-            for port in target.ports.values()
+            for port in (*target.ports.values(), *proxied)
             if _passes(policies, "Egress", source, target, port)
             and _passes(policies, "Ingress", target, source, port)
         }

@@ -17,6 +17,7 @@ from mesh.stack.templates import RABBITMQ_ADVANCED
 from tests.deploy.manifests import OVERLAYS, ROOT, Manifests, environment
 
 SERVER_PORTS = {"amqp": 5672, "mongo": 27017, "redis": 6379}
+LINKERD_PORT = 4143
 SECRET_VALUES = {
     "AMQP_URL": "amqp://broker/",
     "JWT_SECRET": "s" * 32,
@@ -133,6 +134,14 @@ def test_network_policies_are_the_edges_of_the_mesh(overlay: Overlay, name: str)
     assert manifests.edges() == expected_edges(manifests)
 
 
+def test_linkerd_opens_its_proxies_along_the_same_edges(overlay: Overlay) -> None:
+    """Calls may go from proxy to proxy, on Linkerd's own port, between those that call each other only."""
+    manifests = overlay("linkerd")
+    edges = expected_edges(manifests)
+    proxied = {(caller, callee, LINKERD_PORT) for caller, callee, port in edges if port == services.GRPC_PORT}
+    assert manifests.edges(LINKERD_PORT) == edges | proxied
+
+
 @every_overlay
 def test_nothing_is_open(overlay: Overlay, name: str) -> None:
     """Strangers reach nobody but the front, and nobody reaches strangers."""
@@ -180,6 +189,9 @@ def test_linkerd_gets_addresses_to_balance(overlay: Overlay) -> None:
 def test_meshes_admit_the_callers(overlay: Overlay, callee: str) -> None:
     """Istio and Linkerd let in the same callers, by identity, as the NetworkPolicies do."""
     callers = {caller for caller in services.SERVICES if callee in services.callees(caller)}
+    for name in ("istio", "linkerd"):
+        pods = overlay(name).pods()
+        assert all(pods[caller].spec["serviceAccountName"] == caller for caller in callers)
     rules = overlay("istio").get("AuthorizationPolicy", callee)["spec"]["rules"]
     principals = rules[0]["from"][0]["source"]["principals"]
     assert set(principals) == {f"cluster.local/ns/messenger/sa/{caller}" for caller in callers}
