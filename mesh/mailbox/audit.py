@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
+from msgspec import structs
+
 from mesh.mailbox import documents
 from mesh.mailbox.counting import count_anew
 from mesh.mailbox.differences import Fault, Finding, Side, differences, is_folded
@@ -127,7 +129,7 @@ class Auditor(Sharded):
         }
         mark: Document = {"outbox": {"at": self._now()}}
         if changed:
-            now = replace(message, changed_at=self._now())
+            now = structs.replace(message, changed_at=self._now())
             mark = documents.removal_mark(now) if message.deleted else documents.edit_mark(now)
         await shard.run(partial(shard.messages.update_one, query, {"$set": mark}))
 

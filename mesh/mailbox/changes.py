@@ -4,8 +4,9 @@ A rule gives the very message back where nothing is to change.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
+
+from msgspec.structs import replace
 
 from mesh.errors import FailedPrecondition, PermissionDenied
 from mesh.mailbox.fold import whole_ms

@@ -5,9 +5,11 @@ follows ":" in ASCII, so what begins with `prefix:` is the range from there to `
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from mesh.mailbox.changes import as_sent
 from mesh.mailbox.fold import Head, LogEntry
@@ -32,10 +34,6 @@ BLOCKS = "blocks"
 _OPTIONAL = (
     "item_id", "client_msg_id", "version", "edited_at", "deleted", "deleted_for_all", "original_text",
     "rejected", "edit_rejected", "unchecked", "judged_at", "changed_at",
-)  # fmt: skip
-_OPTIONAL_OF_CHAT = (
-    "version", "activity", "changed_at", "read_up_to", "read_incoming", "read_seq", "deletions", "gone",
-    "peer_read_up_to", "delivered_up_to", "peer_delivered_up_to", "blocked", "blocked_by_peer",
 )  # fmt: skip
 # What `chats.last` leaves out, since the chat says it already.
 _OF_CHAT = ("owner", "chat_id", "peer_id", "item_id")
@@ -83,18 +81,8 @@ def message_document(entry: LogEntry) -> Document:
 
 def read_message(document: Document) -> StoredMessage:
     """The message of a log's document."""
-    return StoredMessage(
-        owner=document["owner"],
-        chat_id=document["chat_id"],
-        message_id=document["message_id"],
-        seq=document["seq"],
-        sender_id=document["sender_id"],
-        peer_id=document["peer_id"],
-        text=document["text"],
-        created_at=document["created_at"],
-        stored_at=document["stored_at"],
-        **{name: document[name] for name in _OPTIONAL if name in document},
-    )
+    message: StoredMessage = msgspec.convert(document, StoredMessage)
+    return message
 
 
 def read_head(document: Document | None) -> Head:
@@ -111,17 +99,10 @@ def read_entry(document: Document) -> LogEntry:
 
 def read_chat(document: Document) -> StoredChat:
     """The chat of its document."""
-    shared = {name: document[name] for name in _OF_CHAT if name in document}
-    last = document.get("last")
-    return StoredChat(
-        **shared,
-        seq=document["seq"],
-        incoming=document["incoming"],
-        top=document["top"],
-        last=read_message(last | shared) if last else None,
-        touched_at=document["touched_at"],
-        **{name: document[name] for name in _OPTIONAL_OF_CHAT if name in document},
-    )
+    if last := document.get("last"):
+        document = document | {"last": last | {name: document[name] for name in _OF_CHAT if name in document}}
+    chat: StoredChat = msgspec.convert(document, StoredChat)
+    return chat
 
 
 def new_chat(owner: str, chat_id: str, peer_id: str, item_id: str) -> Document:

@@ -1,10 +1,10 @@
 """The rules of the log: where a message goes, what a chat becomes by it, what a read pointer means. Pure."""
 
 import re
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import msgspec
+from msgspec.structs import replace
 
 from mesh.errors import InvalidArgument
 from mesh.mailbox.model import IncomingMessage, NewMessage, StoredChat, StoredMessage

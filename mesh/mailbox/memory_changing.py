@@ -2,8 +2,9 @@
 
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime
+
+from msgspec.structs import replace
 
 from mesh.errors import InvalidArgument, MessengerError, NotFound
 from mesh.mailbox import changes

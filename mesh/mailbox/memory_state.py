@@ -3,9 +3,10 @@
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime
 from typing import ParamSpec, TypeVar
+
+from msgspec.structs import replace
 
 from mesh.errors import FailedPrecondition, MessengerError, NotFound, Unavailable
 from mesh.mailbox import blocks

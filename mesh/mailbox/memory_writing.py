@@ -2,7 +2,8 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from mesh.errors import IdempotencyConflict, InvalidArgument, MessengerError, NotFound
 from mesh.mailbox.fold import (

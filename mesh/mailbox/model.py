@@ -4,9 +4,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+import msgspec
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewMessage:
+
+class NewMessage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A message that its sender, the owner, appends to the own mailbox."""
 
     owner: str
@@ -15,8 +16,7 @@ class NewMessage:
     client_msg_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IncomingMessage:
+class IncomingMessage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A message on its way into its receiver's, the owner's, mailbox."""
 
     owner: str
@@ -30,8 +30,7 @@ class IncomingMessage:
     judged_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredMessage:
+class StoredMessage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One message, as it stands in the owner's mailbox.
 
     Args:
@@ -48,7 +47,7 @@ class StoredMessage:
         edit_rejected: the latest version whose text antispam keeps from its receiver; 0 for none.
         unchecked: its text came to its receiver without a verdict of antispam's, which is to follow.
         judged_at: when antispam had the verdict that holds, or sent its text on without one; None where
-            nothing tells. Messages are not compared by it.
+            nothing tells.
     """
 
     owner: str
@@ -70,16 +69,15 @@ class StoredMessage:
     rejected: str = ""
     edit_rejected: int = 0
     unchecked: bool = False
-    judged_at: datetime | None = field(default=None, compare=False)
+    judged_at: datetime | None = None
     changed_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredChat:
+class StoredChat(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One chat, as it stands in the owner's mailbox.
 
     Args:
-        version: grows with every change that the owner can see; chats are not compared by it.
+        version: grows with every change that the owner can see.
         seq: length of the log.
         incoming: how many of its messages the peer sent.
         top: the greatest message_id in it.
@@ -98,7 +96,7 @@ class StoredChat:
     chat_id: str
     peer_id: str
     item_id: str = ""
-    version: int = field(default=0, compare=False)
+    version: int = 0
     seq: int = 0
     incoming: int = 0
     top: str = ""

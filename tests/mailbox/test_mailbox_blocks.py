@@ -1,9 +1,9 @@
 """The promises of `store.Blocks`, and what a block keeps from being written."""
 
 import asyncio
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from mesh.errors import FailedPrecondition, IdempotencyConflict, InvalidArgument
 from mesh.mailbox import ids

@@ -148,14 +148,14 @@ async def is_gone(world: World, message: StoredMessage) -> bool:
 def of_log(side: Side, place: int, **changed: Any) -> Side:
     """The side with something else in its log."""
     log = list(side.log)
-    log[place] = structs.replace(log[place], message=replace(log[place].message, **changed))
+    log[place] = structs.replace(log[place], message=structs.replace(log[place].message, **changed))
     return replace(side, log=tuple(log))
 
 
 def of_chat(side: Side, **changed: Any) -> Side:
     """The side with something else in its chat."""
     assert side.chat
-    return replace(side, chat=replace(side.chat, **changed))
+    return replace(side, chat=structs.replace(side.chat, **changed))
 
 
 def of_head(side: Side, place: int, **changed: Any) -> Side:

@@ -3,7 +3,6 @@
 import random
 import uuid
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 from bson import BSON, CodecOptions
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from mesh.errors import InvalidArgument
 from mesh.mailbox import cursors, documents

@@ -1,10 +1,10 @@
 """What a passport says of each stage, from what the servers hold; pure."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from mesh.amqp.delivery import Delivery
 from mesh.amqp.parking import ParkedBody
