@@ -1,14 +1,16 @@
 """The optional parts of an answer: asked side by side, each with a small share of the time and a fallback."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Generic, TypeVar
 
 import structlog
 
 from aggregator import rules
 from mesh.breaker import Part
 from mesh.errors import MessengerError
+from mesh.lru import Lru
 from messenger.common.v1 import types_pb2
 from messenger.items.v1 import items_pb2, items_pb2_grpc
 from messenger.profiles.v1 import profiles_pb2, profiles_pb2_grpc
@@ -16,6 +18,9 @@ from messenger.profiles.v1 import profiles_pb2, profiles_pb2_grpc
 log = structlog.get_logger()
 
 P = TypeVar("P")
+
+REMEMBERED = 50_000
+"""Ids of one part that are remembered; who was not asked for longest goes first."""
 
 
 class Parts:
@@ -25,6 +30,8 @@ class Parts:
         profiles: the profiles service.
         items: the items service.
         seconds: what one part may cost an answer; one that keeps failing costs nothing.
+        remembered_s: seconds for which an answer is current; 0 asks each time.
+        clock: seconds, monotonic.
     """
 
     def __init__(
@@ -33,43 +40,72 @@ class Parts:
         items: items_pb2_grpc.ItemsServiceStub,
         *,
         seconds: float,
+        remembered_s: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._profiles = profiles
-        self._items = items
-        self._parts = {name: Part(name, seconds=seconds) for name in (rules.PROFILES, rules.ITEMS)}
+        async def get_profiles(ids: list[str]) -> dict[str, profiles_pb2.Profile]:
+            response = await profiles.BatchGetProfiles(profiles_pb2.BatchGetProfilesRequest(user_ids=ids))
+            return {profile.user_id: profile for profile in response.profiles}
+
+        async def get_items(ids: list[str]) -> dict[str, items_pb2.ItemCard]:
+            response = await items.BatchGetItems(items_pb2.BatchGetItemsRequest(item_ids=ids))
+            return {item.item_id: item for item in response.items}
+
+        self._profiles = _Directory(rules.PROFILES, get_profiles, seconds, remembered_s, clock)
+        self._items = _Directory(rules.ITEMS, get_items, seconds, remembered_s, clock)
 
     async def enrich(self, chats: Sequence[types_pb2.Chat]) -> list[str]:
         """Completes chats in place.
 
         Returns:
-            The names of the parts that did not answer in time.
+            The names of the parts that did not answer in time: what they say is missing, or from before.
         """
         peers, item_ids = rules.peers_of(chats), rules.items_of(chats)
-        profiles, items = await asyncio.gather(
-            self._ask(rules.PROFILES, self._get_profiles, peers),
-            self._ask(rules.ITEMS, self._get_items, item_ids),
+        (profiles, of_profiles), (items, of_items) = await asyncio.gather(
+            self._profiles.look_up(peers), self._items.look_up(item_ids)
         )
-        rules.enrich(chats, profiles or {}, items or {})
-        return [name for name, answer in ((rules.PROFILES, profiles), (rules.ITEMS, items)) if answer is None]
+        rules.enrich(chats, profiles, items)
+        return [*of_profiles, *of_items]
 
-    async def _ask(
-        self, name: str, get: Callable[[list[str]], Awaitable[dict[str, P]]], ids: list[str]
-    ) -> dict[str, P] | None:
-        if not ids:
-            return {}
+
+class _Directory(Generic[P]):
+    """One part: asked for what is not known or has been known for too long."""
+
+    def __init__(
+        self,
+        name: str,
+        get: Callable[[list[str]], Awaitable[Mapping[str, P]]],
+        seconds: float,
+        remembered_s: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._name = name
+        self._get = get
+        self._part = Part(name, seconds=seconds)
+        self._remembered_s = remembered_s
+        self._clock = clock
+        self._known: Lru[str, tuple[float, P | None]] = Lru(REMEMBERED)
+
+    async def look_up(self, ids: Sequence[str]) -> tuple[dict[str, P], list[str]]:
+        """What is known of these ids, and the part's name where it did not say so now."""
+        now = self._clock()
+        found: dict[str, P] = {}
+        asked = []
+        for one in ids:
+            at, value = self._known.get(one) or (now - self._remembered_s, None)
+            if value is not None:
+                found[one] = value
+            if now - at >= self._remembered_s:
+                asked.append(one)
+        if not asked:
+            return found, []
         try:
-            async with self._parts[name].asked():
-                return await get(ids)
+            async with self._part.asked():
+                answer = await self._get(asked)
         except MessengerError as error:
-            log.debug("an answer goes without a part", part=name, cause=error.detail)
-            return None
-
-    async def _get_profiles(self, ids: list[str]) -> dict[str, profiles_pb2.Profile]:
-        request = profiles_pb2.BatchGetProfilesRequest(user_ids=ids)
-        response = await self._profiles.BatchGetProfiles(request)
-        return {profile.user_id: profile for profile in response.profiles}
-
-    async def _get_items(self, ids: list[str]) -> dict[str, items_pb2.ItemCard]:
-        request = items_pb2.BatchGetItemsRequest(item_ids=ids)
-        response = await self._items.BatchGetItems(request)
-        return {item.item_id: item for item in response.items}
+            log.debug("an answer goes without a part", part=self._name, cause=error.detail)
+            return found, [self._name]
+        for one in asked:
+            self._known.put(one, (now, answer.get(one)))
+            found.pop(one, None)
+        return found | dict(answer), []

@@ -21,3 +21,6 @@ class Settings(CommonSettings, RedisSettings):
     optional_seconds: float = Field(
         default=0.15, gt=0, description="What an optional part may cost an answer, in seconds."
     )
+    remembered_seconds: float = Field(
+        default=10.0, ge=0, description="How long profiles and items are taken for current; 0: always asked."
+    )

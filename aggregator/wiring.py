@@ -28,6 +28,7 @@ async def wire(settings: Settings, app: App) -> None:
         profiles_pb2_grpc.ProfilesServiceStub(profiles),
         items_pb2_grpc.ItemsServiceStub(items),
         seconds=settings.optional_seconds,
+        remembered_s=settings.remembered_seconds,
     )
     bus = await enter(
         Bus(settings.redis_urls, retention=settings.bus_retention_seconds, length=settings.bus_stream_length)

@@ -18,7 +18,7 @@ from jwt.utils import base64url_encode
 
 from mesh import call
 from mesh.errors import PermissionDenied, Unauthenticated
-from mesh.mailbox.lru import Lru
+from mesh.lru import Lru
 from mesh.watched import Watched
 
 ALGORITHM = "EdDSA"

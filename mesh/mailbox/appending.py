@@ -21,12 +21,12 @@ from msgspec.structs import replace
 from pymongo.write_concern import WriteConcern
 
 from mesh.errors import IdempotencyConflict, Internal, MessengerError, NotFound, Unavailable
+from mesh.lru import Lru
 from mesh.mailbox import blocks, documents
 from mesh.mailbox.documents import Document
 from mesh.mailbox.driver import MAJORITY, Shard
 from mesh.mailbox.fold import Head, LogEntry, from_ns, place_incoming, place_own, same_content
 from mesh.mailbox.ids import next_message_id
-from mesh.mailbox.lru import Lru
 from mesh.mailbox.model import Appended, IncomingMessage, NewMessage, StoredMessage
 
 # Rounds that one message may lose to other writers before the caller is sent away to come back.

@@ -11,13 +11,13 @@ from pymongo import ReturnDocument
 
 from mesh.breaker import Part
 from mesh.errors import NotFound
+from mesh.lru import Lru
 from mesh.mailbox import documents
 from mesh.mailbox.appending import Appender, Log
 from mesh.mailbox.buckets import BucketMap
 from mesh.mailbox.documents import Document
 from mesh.mailbox.driver import Driver, Listener, Shard
 from mesh.mailbox.fold import from_ns
-from mesh.mailbox.lru import Lru
 from mesh.mailbox.model import StoredChat
 
 Thing = TypeVar("Thing")

@@ -13,7 +13,8 @@ from grpc.aio import Metadata
 from mesh.shared import frames
 
 STREAMS = 2
-"""Streams of one channel. Each stays with one process of the other side, so that two share the load."""
+"""Streams of one channel. Each stays with one process of the other side, so that two share the load: by
+turns, but for calls that are made while a frame is about to be written."""
 
 ATTEMPTS = 3
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
@@ -100,6 +101,9 @@ class SharedChannel:
         raise AssertionError("the last attempt returns or raises")
 
     def _stream(self) -> "_Stream":
+        stream = self._streams[self._turn]
+        if stream and stream.takes and stream.gathers:
+            return stream
         self._turn = (self._turn + 1) % STREAMS
         stream = self._streams[self._turn]
         if stream is None or not stream.takes:
@@ -131,6 +135,11 @@ class _Stream:
         loop = asyncio.get_running_loop()
         self._reader = loop.create_task(self._read())
         self._writer = loop.create_task(self._write())
+
+    @property
+    def gathers(self) -> bool:
+        """Whether a frame is about to be written, in which one call more costs next to nothing."""
+        return bool(self._asks)
 
     def leave(self) -> None:
         self.takes = False

@@ -28,9 +28,5 @@ class Lru(Generic[Key, Value]):
         if len(self._entries) > self._size:
             self._entries.popitem(last=False)
 
-    def drop(self, key: Key) -> None:
-        """Forgets the key, if it is there."""
-        self._entries.pop(key, None)
-
     def __len__(self) -> int:
         return len(self._entries)
