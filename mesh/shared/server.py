@@ -68,6 +68,7 @@ class _Stream:
     ) -> None:
         self._handlers = handlers
         self._context = context
+        self._identity = context.auth_context()  # of the connection, which outlives the stream
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._answers: list[frames.Answer] = []
         self._leaving = self._done = False
@@ -128,7 +129,7 @@ class _Stream:
     async def _call(self, ask: frames.Ask) -> bytes:
         handler = self._handlers[ask.method]
         request = handler.request_deserializer(ask.payload)
-        response = await handler.unary_unary(request, _Context(ask, self._context))
+        response = await handler.unary_unary(request, _Context(ask, self._context, self._identity))
         payload: bytes = handler.response_serializer(response)
         return payload
 
@@ -159,10 +160,11 @@ class _AbortedError(Exception):
 class _Context:
     """What a handler may ask of its call; of `grpc.aio.ServicerContext`, as much as the mesh uses."""
 
-    def __init__(self, ask: frames.Ask, stream: grpc.aio.ServicerContext) -> None:
+    def __init__(self, ask: frames.Ask, stream: grpc.aio.ServicerContext, identity: Any) -> None:
         self._metadata = ask.metadata
         self._until = time.monotonic() + ask.seconds
         self._stream = stream
+        self._identity = identity
 
     def time_remaining(self) -> float:
         return self._until - time.monotonic()
@@ -171,7 +173,7 @@ class _Context:
         return self._metadata
 
     def auth_context(self) -> Any:
-        return self._stream.auth_context()
+        return self._identity
 
     def peer(self) -> Any:
         return self._stream.peer()
