@@ -20,6 +20,7 @@ VICTIM = "edge-1"
 OTHERS_PER_S = 20.0
 WHOLE_S = 180.0
 STEADY_S = 3.0
+REFUSED_PAUSE_S = 0.2
 
 # As the contract wants it: jittered, and longer at each failure.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 10.0
@@ -117,10 +118,14 @@ class Comers:
         self._sample.counts.clear()
 
     async def tell(self, number: int) -> None:
-        """Publishes an event with that number to every one of them."""
+        """Publishes an event with that number to every one of them; again what a busy node did not take."""
         users = [comer.user_id for comer in self._comers]
-        for start in range(0, len(users), BATCH):
-            await self._bus.publish([(user, event(str(number))) for user in users[start : start + BATCH]])
+        while users:
+            some, users = users[:BATCH], users[BATCH:]
+            outcomes = await self._bus.publish([(user, event(str(number))) for user in some])
+            if refused := [user for user, outcome in zip(some, outcomes, strict=True) if outcome]:
+                users += refused
+                await asyncio.sleep(REFUSED_PAUSE_S)
 
     async def whole(self, number: int) -> tuple[float, int, Sample]:
         """When (monotonic seconds) all are back with all events up to that number; and how many are not."""
