@@ -1,5 +1,6 @@
 """What a device missed: from the user's stream while that holds it, from the mailbox past that."""
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -27,6 +28,10 @@ SLACK_MS = 30_000
 
 What dbstore publishes later than 20 s after it was stored it notes as changed at that time.
 """
+
+AT_ONCE = 64
+"""Devices that are brought up at once, however many come together: where a node is back, or another edge has
+died. Each is quick then, and none takes the wait for the others for a Redis that does not answer."""
 
 BUS_SECONDS = 0.5
 """What the bus may cost a catch-up before the mailbox is asked instead."""
@@ -89,6 +94,7 @@ class Backlog:
         self._mailbox = mailbox
         self._now_ms = now_ms
         self._parts = [Part(f"bus {node}", seconds=BUS_SECONDS) for node in range(nodes)]
+        self._places = asyncio.Semaphore(AT_ONCE)
         self._notifications = Notifications()
         self._encode = msgspec.json.Encoder().encode
 
@@ -122,6 +128,10 @@ class Backlog:
         Raises:
             MessengerError: neither the stream nor the mailbox could tell.
         """
+        async with self._places:
+            return await self._since(user_id, cursor)
+
+    async def _since(self, user_id: str, cursor: EventId | None) -> Caught:
         if cursor is None:
             return Caught(events=(), position=await self._tip(user_id), recovered=True)
         try:

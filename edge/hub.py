@@ -34,9 +34,6 @@ MAX_HELD = 10_000
 """Live events that may wait for a device's catch-up; those beyond it are found missing by their numbers."""
 
 
-BROUGHT_UP_AT_ONCE = 64
-"""Devices that are brought up at once where a node's return concerns all of its users."""
-
 POLL_SECONDS = 2.0
 """How often the mailbox is asked for users whose Redis node is away."""
 
@@ -141,7 +138,6 @@ class Hub:
         self._followers: dict[str, set[Follower]] = {}
         self._subscriptions: dict[str, asyncio.Future[None]] = {}
         self._resyncs: set[asyncio.Task[None]] = set()
-        self._places = asyncio.Semaphore(BROUGHT_UP_AT_ONCE)
         self._late: set[Follower] = set()
 
     async def run(self) -> None:
@@ -240,8 +236,7 @@ class Hub:
     async def _bring_up(self, follower: Follower) -> None:
         position = follower.position
         try:
-            async with self._places:
-                caught = await self._backlog.since(follower.user_id, position)
+            caught = await self._backlog.since(follower.user_id, position)
             follower.catch_up(caught.events)
             position = caught.position
         except MessengerError as error:

@@ -1,12 +1,13 @@
 """What a device missed, from a stream and a mailbox that the test holds in its hands."""
 
+import asyncio
 import json
 from collections.abc import Sequence
 from typing import cast
 
 import pytest
 
-from edge.backlog import Backlog, Caught
+from edge.backlog import AT_ONCE, Backlog, Caught
 from mesh.bus import Bus
 from mesh.errors import Unavailable
 from mesh.streams import Entry, EventId, Page
@@ -24,6 +25,7 @@ class Lost:
 
     def __init__(self) -> None:
         self.away = False
+        self.reading = self.most = 0
 
     def node_of(self, _user_id: str) -> int:
         return 0
@@ -34,6 +36,10 @@ class Lost:
         return TIP
 
     async def read_after(self, _user_id: str, _cursor: EventId) -> Page:
+        self.reading += 1
+        self.most = max(self.most, self.reading)
+        await asyncio.sleep(0)
+        self.reading -= 1
         if self.away:
             raise Unavailable("away")
         return Page(entries=(), whole=False)
@@ -152,3 +158,11 @@ def test_an_event_of_later_days_has_no_frame() -> None:
     """An entry that a newer dbstore wrote keeps its place, and an old edge lives on."""
     written = World().backlog.written(Entry(event_id=CURSOR, payload=b""))
     assert (written.place, written.frame) == (CURSOR, b"")
+
+
+async def test_however_many_come_few_are_brought_up_at_once() -> None:
+    """Who comes back with thousands of others does not take the wait for them for a bus that is away."""
+    world = World()
+    caught = await asyncio.gather(*(world.since() for _ in range(5 * AT_ONCE)))
+    assert world.bus.most == AT_ONCE
+    assert all(one.position == TIP for one in caught)

@@ -8,7 +8,7 @@ import pytest
 
 from edge.attendance import Attendance
 from edge.backlog import Backlog, Caught, Pushed
-from edge.hub import BROUGHT_UP_AT_ONCE, Follower, Hub
+from edge.hub import Follower, Hub
 from mesh.errors import Unavailable
 from mesh.feed import Deliver, Feed
 from mesh.streams import Entry, EventId
@@ -214,21 +214,6 @@ async def test_device_that_could_not_be_brought_up_is_tried_again(
     world.backlog.away = False
     await until(lambda: world.frames == [b"1"])
     polling.cancel()
-
-
-async def test_a_node_s_return_asks_for_few_devices_at_once(world: World) -> None:
-    """However many devices a node's return concerns, the mailboxes are asked for a bounded number at once."""
-    followers = [await world.live() for _ in range(BROUGHT_UP_AT_ONCE + 10)]
-    asked = len(world.backlog.asked)
-    world.backlog.answer.clear()
-    world.feed.resumed(["ann"])
-    await until(lambda: len(world.backlog.asked) == asked + BROUGHT_UP_AT_ONCE)
-    for _ in range(10):
-        await asyncio.sleep(0)
-    assert len(world.backlog.asked) == asked + BROUGHT_UP_AT_ONCE
-    world.backlog.answer.set()
-    await until(lambda: all(follower.is_live for follower in followers))
-    assert len(world.backlog.asked) == asked + len(followers)
 
 
 async def test_ephemeral_events_pass_at_once(world: World) -> None:
