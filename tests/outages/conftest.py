@@ -89,6 +89,7 @@ def services(
         "QUEUE_PREFIX": f"{uuid.uuid4().hex}.",
         "RETRY_LADDER_SECONDS": "0.2 0.5 1",
         "ANTISPAM_BUDGET_MS": "30000",  # a busy machine is no outage
+        "REMEMBERED_SECONDS": "0",  # a part that is away is to be noticed at once
         **{name: f"localhost:{block.base + port}" for name, port in TEAM_PORTS.items()},
     }
     settings = StackSettings(
