@@ -35,9 +35,10 @@ def refusal(error: ResourceExhausted) -> tuple[int, dict[str, str]]:
     return (503 if error.reason in SHED else 429), {"retry-after": pause}
 
 
-def error_response(error: MessengerError) -> Response:
-    """The error as a JSON-RPC body, under the HTTP status that fits."""
-    text = jsonrpc.error(None, *describe(error, call.trace_id(call.new_traceparent())))
+def error_response(error: MessengerError, trace_id: str = "") -> Response:
+    """The error as a JSON-RPC body, under the HTTP status that fits; without a trace id it gets a new one."""
+    trace_id = trace_id or call.trace_id(call.new_traceparent())
+    text = jsonrpc.error(None, *describe(error, trace_id))
     headers: dict[str, str] = {}
     match error:
         case ResourceExhausted():

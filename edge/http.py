@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import structlog
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
@@ -35,9 +36,11 @@ from edge.inbox import Inbox
 from edge.lanes import Lanes
 from edge.sessions import Sessions
 from mesh import call
-from mesh.errors import InvalidArgument, MessengerError, PermissionDenied, ResourceExhausted
+from mesh.errors import Internal, InvalidArgument, MessengerError, PermissionDenied, ResourceExhausted
 from mesh.streams import EventId
 from messenger.edge.v1 import session_pb2
+
+log = structlog.get_logger()
 
 MAX_WAIT = 25.0
 KEEPALIVE_SECONDS = 15.0
@@ -290,11 +293,15 @@ def _mapped(handler: Handler) -> Handler:
     """Answers an error of the mesh as a JSON-RPC error body under the HTTP status that fits."""
 
     async def mapped(request: Request) -> Response:
+        trace_id = call.trace_id(call.new_traceparent())
         try:
             return await handler(request)
         except ClientDisconnect:
             return Response(status_code=499)
         except MessengerError as error:
-            return error_response(error)
+            return error_response(error, trace_id)
+        except Exception:
+            log.exception("request failed", path=request.url.path, trace_id=trace_id)
+            return error_response(Internal("unexpected"), trace_id)
 
     return mapped

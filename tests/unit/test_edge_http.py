@@ -6,10 +6,12 @@ from typing import Any, cast
 
 import httpx
 import pytest
+import structlog
 
 from edge import table
 from edge.admission import Admission
 from edge.calls import Calls
+from edge.faults import UNEXPECTED
 from edge.http import HttpApi
 from edge.hub import Follower, Hub, Start
 from edge.inbox import Inbox
@@ -46,8 +48,11 @@ class HandHub:
 
     def __init__(self) -> None:
         self.recovers = True
+        self.broken = False
 
     async def join(self, _follower: Follower, _cursor: EventId | None) -> Start:
+        if self.broken:
+            raise RuntimeError("what somebody wrote")
         return Start(last_event_id="1-0-1", recovered=self.recovers, events=())
 
     async def leave(self, _follower: Follower) -> None:
@@ -112,6 +117,19 @@ async def test_shedding_is_503(world: World) -> None:
     batch = await world.http.post("/rpc", json=[PING])
     assert batch.status_code == 200
     assert [one["error"]["data"]["retry_after_ms"] for one in batch.json()] == [1500]
+
+
+@pytest.mark.parametrize("path", ["/events", "/rpc"])
+async def test_what_nobody_expected_is_500(world: World, path: str) -> None:
+    """A bug is answered with a fixed text and with the trace_id that its line in the log has."""
+    world.hub.broken = True
+    connect = {"jsonrpc": "2.0", "method": "session.connect", "params": {}, "id": 1}
+    with structlog.testing.capture_logs() as logs:
+        answer = await (world.http.get(path) if path == "/events" else world.http.post(path, json=connect))
+    assert answer.status_code == (500 if path == "/events" else 200)
+    error = answer.json()["error"]
+    assert (error["code"], error["message"]) == (-32603, UNEXPECTED)
+    assert [line["trace_id"] for line in logs] == [error["data"]["trace_id"]]
 
 
 async def test_throttling_is_429(world: World) -> None:
