@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from mesh import call
 from mesh.errors import DeadlineExceeded, Unavailable
@@ -16,6 +17,24 @@ def test_the_configuration_as_it_is_shipped(tmp_path: Path) -> None:
     command = (envoy(), "--mode", "validate", "-c", str(CONFIG), "--use-dynamic-base-id")
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)  # noqa: S603
     assert done.returncode == 0, done.stderr
+
+
+def test_what_holds_for_one_holds_for_all() -> None:
+    """Calls go through one route to one cluster here; all others differ from them in their names alone."""
+    resources = yaml.safe_load(CONFIG.read_text())["static_resources"]
+    clusters = {one.pop("name"): one for one in resources["clusters"]}
+    assert len(clusters) > 1
+    assert {name: one.pop("load_assignment")["cluster_name"] for name, one in clusters.items()} == {
+        name: name for name in clusters
+    }
+    assert all(cluster == clusters["dbapi"] for cluster in clusters.values())
+    [manager] = resources["listeners"][0]["filter_chains"][0]["filters"]
+    [host] = manager["typed_config"]["route_config"]["virtual_hosts"]
+    assert set(host) == {"name", "domains", "routes"}
+    routes = [one["route"] for one in host["routes"] if "route" in one]
+    assert {route.pop("cluster") for route in routes} == set(clusters)
+    callers_own = {"timeout": "0s", "max_stream_duration": {"grpc_timeout_header_max": "0s"}}
+    assert all(route == callers_own for route in routes)
 
 
 async def test_calls_go_round_and_keep_what_they_carry(gateway: Gateway, replicas: list[Replica]) -> None:
