@@ -1,11 +1,18 @@
-"""Token buckets that edges share, on real Redis."""
+"""What edges share of their limits, on real Redis: token buckets, and how busy the fleet is."""
 
+import time
 import uuid
 
 import pytest
+import redis.asyncio
 
+from edge import table
+from edge.admission import STALE_MS, Admission
 from edge.buckets import PURSE_SECONDS, SharedBuckets
 from mesh.stack import Stack
+
+DATABASE = 9
+"""A database of Redis that nothing else uses."""
 
 
 class Clock:
@@ -100,3 +107,39 @@ async def test_without_redis_each_edge_has_its_own(user: str) -> None:
         assert await spend(buckets, user, 5) == 3
         clock.now += PURSE_SECONDS / 2
         assert await spend(buckets, user, 5) == 2
+
+
+async def test_edges_tell_each_other_how_busy_they_are(servers: Stack) -> None:
+    """The uncritical calls of another edge take room from ours, until it has long been silent."""
+    urls = servers.env()["REDIS_URLS"].split()
+    own_database = f"{urls[0]}/{DATABASE}"  # the edges of a running stack are not in it
+    history = table.methods(table.OWN)["messages.history"]
+
+    def edge(place: str) -> Admission:
+        return Admission(buckets, redis_url=own_database, place=place, concurrent=100, calls_per_edge=10)
+
+    async with (
+        SharedBuckets(urls, rate=1, burst=1) as buckets,
+        edge("here") as here,
+        edge("there") as there,
+        redis.asyncio.Redis.from_url(own_database) as node,
+    ):
+        try:
+            for _ in range(12):
+                there.begin("bob", history)
+            await there._report()
+            await here._report()
+            for _ in range(4):  # of the sixteen that two edges have room for
+                assert here.shed(history) is None
+                here.begin("alice", history)
+            refused = here.shed(history)
+            assert refused is not None
+            assert refused.reason == "SHED"
+            assert here.shed(table.methods(table.OWN)["messages.send"]) is None
+
+            await node.hset("fleet", "there", f"12:{time.time_ns() // 1_000_000 - STALE_MS - 1}")
+            await here._report()
+            assert here.shed(history) is None
+            assert await node.hkeys("fleet") == [b"here"]
+        finally:
+            await node.delete("fleet")
