@@ -19,11 +19,12 @@ from redis.exceptions import AuthenticationError, NoPermissionError
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from mesh import tokens
+from mesh import call, tokens
 from mesh.assertion import Signer
 from mesh.channel import nobody
-from mesh.errors import PermissionDenied, Unavailable
+from mesh.errors import PermissionDenied, Unauthenticated, Unavailable
 from mesh.stack import Stack, plan
+from messenger.aggregator.v1 import aggregator_pb2, aggregator_pb2_grpc
 from messenger.dbapi.v1 import dbapi_pb2, dbapi_pb2_grpc
 from tests.contract.device import Device, open_device
 
@@ -65,6 +66,29 @@ async def test_who_reads_a_chat_list(mailbox: Callable[..., Any], signer: Signer
             await (await mailbox(caller, assertion)).ListChats(CHATS, timeout=5)
     assert (await (await mailbox("aggregator", mine)).ListChats(CHATS, timeout=5)).next_cursor == ""
     assert (await (await mailbox("edge", mine)).ListChats(CHATS, timeout=5)).next_cursor == ""
+
+
+async def test_who_asks_the_aggregator(stack: Stack, dial: Any, signer: Signer) -> None:
+    """The aggregator works for the edge alone, and there only for the user whose call the edge holds."""
+
+    async def ask(caller: str, assertion: str) -> aggregator_pb2.ListChatsResponse:
+        tls = plan.authority(stack.settings).tls_of(caller)
+        vouch = (lambda: assertion) if assertion else nobody
+        channel = await dial(stack.env()["AGGREGATOR_ADDRESS"], "aggregator", tls=tls, assertion=vouch)
+        stub = aggregator_pb2_grpc.MessengerServiceStub(channel)
+        with call.within(call.Call(user_id="alice")):  # which only claims
+            answer: aggregator_pb2.ListChatsResponse = await stub.ListChats(
+                aggregator_pb2.ListChatsRequest(), timeout=5
+            )
+        return answer
+
+    for caller in ("antispam", "dbstore", "dbapi", "operator"):
+        with pytest.raises(PermissionDenied, match=f"{caller} may not call"):
+            await ask(caller, signer.sign("alice"))
+    for assertion in ("", "garbage"):
+        with pytest.raises(Unauthenticated):
+            await ask("edge", assertion)
+    assert (await ask("edge", signer.sign("alice"))).next_cursor == ""
 
 
 async def test_the_edge_writes_nothing(mailbox: Callable[..., Any], signer: Signer) -> None:
