@@ -229,22 +229,34 @@ Join = Callable[[str], Awaitable[Person]]
 
 
 @pytest.fixture
-async def join(edge: str, services: Stack) -> AsyncIterator[Join]:
-    """Lets people in, by their user ids; whoever has come is gone after the test."""
+async def knock(edge: str, services: Stack) -> AsyncIterator[Join]:
+    """Opens sockets without a session, by user ids; whoever has come is gone after the test."""
     deadlines = {name: method.deadline for name, method in methods(OWN).items()}
     here: list[Person] = []
 
-    async def enter(user_id: str) -> Person:
+    async def open_socket(user_id: str) -> Person:
         ttl = timedelta(hours=1)
         token = tokens.issue(user_id, secret=services.settings.secret(), now=datetime.now(UTC), ttl=ttl)
         socket = await connect(edge, compression=None, proxy=None)
-        here.append(Person(user_id, socket, deadlines))
-        await here[-1].call("session.connect", token=token)
+        here.append(Person(user_id, socket, deadlines, token))
         return here[-1]
 
-    yield enter
+    yield open_socket
     for person in here:
         await person.close()
+
+
+@pytest.fixture
+def join(knock: Join) -> Join:
+    """Lets people in, by their user ids."""
+
+    async def enter(user_id: str) -> Person:
+        person = await knock(user_id)
+        outcome = await person.sign_in()
+        assert not outcome.code, outcome
+        return person
+
+    return enter
 
 
 Look = Callable[[str], Awaitable[str]]

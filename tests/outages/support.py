@@ -93,12 +93,20 @@ class Person:
 
     Args:
         user_id: the user.
-        socket: connected, with a session.
+        socket: connected; a session begins with `sign_in`.
         deadlines: seconds by method.
+        token: what its sessions begin with.
+
+    Attributes:
+        cursor: where the session began.
     """
 
-    def __init__(self, user_id: str, socket: ClientConnection, deadlines: dict[str, float]) -> None:
+    def __init__(
+        self, user_id: str, socket: ClientConnection, deadlines: dict[str, float], token: str
+    ) -> None:
         self.user_id = user_id
+        self.token = token
+        self.cursor = ""
         self.texts: set[str] = set()
         self._socket = socket
         self._deadlines = deadlines
@@ -111,6 +119,12 @@ class Person:
         """Goes away."""
         await self._socket.close()
         await self._reader
+
+    async def sign_in(self, cursor: str = "") -> Outcome:
+        """Begins a session after an event."""
+        outcome = await self.ask("session.connect", token=self.token, last_event_id=cursor)
+        self.cursor = outcome.result.get("last_event_id", "")
+        return outcome
 
     async def ask(self, method: str, **params: Any) -> Outcome:
         """What becomes of one call; it must be answered.

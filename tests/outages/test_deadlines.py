@@ -10,9 +10,9 @@ from mesh.channel import Channel
 from mesh.stack import Stack, plan
 from messenger.aggregator.v1 import aggregator_pb2, aggregator_pb2_grpc
 from tests.observability.support import eventually
-from tests.outages.conftest import SERVICES, Hang, Look
+from tests.outages.conftest import SERVICES, Hang, Join, Look
 from tests.outages.scene import Scene
-from tests.outages.support import Census, Heartbeat, Outcome, failed, missing, read_metric
+from tests.outages.support import Census, Heartbeat, Outcome, Person, failed, missing, read_metric
 
 ALLOWED = 0.05
 """Seconds that an answer may come after its deadline."""
@@ -44,23 +44,34 @@ async def test_a_hanging_part(
     part: str,
     scene: Scene,
     hang: Hang,
+    knock: Join,
     heartbeat: Heartbeat,
     census: Callable[[], Awaitable[Census]],
     record_property: Callable[[str, object], None],
 ) -> None:
-    """Calls end by their deadlines, only those fail that need the part, and afterwards all is as before."""
+    """Calls end by their deadlines, only those fail that need the part, and afterwards all is as before.
+
+    Sessions begin all the same, whatever hangs.
+    """
     await scene.ask_everything(times=2)
     if part in VITAL:  # where calls pile up pools grow once
         async with hang(part):
             await scene.ask_everything()
         await eventually(scene.is_whole)
     before = await census()  # pools are as full now as they will be
+    phones = [await knock(person.user_id) for person in (scene.alice, scene.bob)]
     async with hang(part):
-        alice, bob = await scene.ask_everything()
-        outcomes = [*alice, *bob]
+        (alice, bob), *began = await asyncio.gather(
+            scene.ask_everything(),
+            begin(phones[0], scene.alice.cursor),
+            begin(phones[1], scene.bob.cursor),
+        )
+        outcomes = [*alice, *bob, *began[0], *began[1]]
         await heartbeat.beat()
         if part == "aggregator":
             await eventually(scene.reads_go_around)
+    for phone in phones:
+        await phone.close()
     latest = max(outcomes, key=lambda one: one.answered - one.due)
     record_property("latest", (latest.method, latest.answered - latest.due, latest.over(heartbeat)))
     assert late(outcomes, heartbeat) == {}
@@ -72,6 +83,11 @@ async def test_a_hanging_part(
         assert OPTIONAL[part] in missing(outcomes)
     await eventually(scene.is_whole)
     await settles(census, before)
+
+
+async def begin(phone: Person, cursor: str) -> list[Outcome]:
+    """A device comes back after some events, and then gets a younger token."""
+    return [await phone.sign_in(cursor), await phone.ask("session.refresh", token=phone.token)]
 
 
 async def settles(census: Callable[[], Awaitable[Census]], before: Census) -> None:
