@@ -56,6 +56,13 @@ AGE = metrics.histogram(
     bounds=metrics.LONG_SECONDS,
     unit="s",
 )
+DURATION = metrics.histogram(
+    "messenger_queue_duration",
+    "Handler calls, each for all the events that it was given, also those that failed.",
+    ("queue",),
+    bounds=metrics.LONG_SECONDS,
+    unit="s",
+)
 OUTCOMES = metrics.counter(
     "messenger_queue_events", "Events that a handler has answered.", ("queue", "outcome")
 )
@@ -109,6 +116,7 @@ class Consumer:
         self._longest_wait = 2 * topology.window if queue == MESSAGES else math.inf
         self._size = SIZE.labels(f"process {self._name}")
         self._age = AGE.labels(self._name)
+        self._duration = DURATION.labels(self._name)
         self._handler = handler
         self._publisher = publisher
         self._prefetch = prefetch
@@ -255,10 +263,14 @@ class Consumer:
         with tracing.batch(f"process {self._name}", SpanKind.CONSUMER, traceparents) as span:
             for one, traceparent in zip(received, span.traceparents, strict=True):
                 one.event.traceparent = traceparent
-            deadline = time.monotonic() + self._handler_timeout
-            with call.within(call.Call(deadline=deadline, traceparent=span.traceparent)):
-                async with asyncio.timeout(self._handler_timeout):
-                    outcomes = await self._handler(received)
+            began = time.monotonic()
+            within = call.Call(deadline=began + self._handler_timeout, traceparent=span.traceparent)
+            try:
+                with call.within(within):
+                    async with asyncio.timeout(self._handler_timeout):
+                        outcomes = await self._handler(received)
+            finally:
+                self._duration.record(time.monotonic() - began)
         if len(outcomes) != len(received):
             raise ValueError(f"the handler answered {len(outcomes)} outcomes for {len(received)} events")
         return outcomes
