@@ -29,6 +29,8 @@ PEOPLE = 14
 PACE = 0.4
 QUIET_SECONDS = 2.5
 SETTLE_SECONDS = 120.0
+# Of quiet in which a copy is still missing, longer than any way up the ladder: the broker has stranded it.
+STRANDED_SECONDS = 20.0
 FINISH_SECONDS = 60.0
 RECOVERY_SECONDS = 40.0
 LAST_LOOK_SECONDS = 240.0
@@ -189,15 +191,21 @@ class Run:
     async def _settle(self) -> None:
         """Waits until nothing is on its way: outboxes and queues are empty and stay so, copies are there.
 
-        What RabbitMQ takes from one queue to the next is in neither, until the next has confirmed it.
+        What RabbitMQ takes from one queue to the next is in neither until the next has confirmed it. Where
+        leaders change fast it may forget to take it on; then the operator's audit announces it again.
         """
         deadline = time.monotonic() + SETTLE_SECONDS
         quiet_since = time.monotonic()
         while time.monotonic() < deadline:
             if await self._on_its_way():
                 quiet_since = time.monotonic()
-            elif time.monotonic() - quiet_since > QUIET_SECONDS and not await self._audit():
+            elif (quiet := time.monotonic() - quiet_since) > QUIET_SECONDS and not await self._audit():
                 return
+            elif quiet > STRANDED_SECONDS:
+                findings = await self._audit(repair=True)
+                self._say(f"stranded, and announced again by the operator's audit: {len(findings)}")
+                self._recorder.write("repaired", findings=findings)
+                quiet_since = time.monotonic()
             await asyncio.sleep(0.5)
         self._say(f"still on its way after {SETTLE_SECONDS:.0f} s")
 
@@ -238,11 +246,11 @@ class Run:
         self._recorder.write("parked", bodies=bodies, queues=queues)
         self._recorder.write("audited", findings=await self._audit())
 
-    async def _audit(self) -> list[str]:
+    async def _audit(self, *, repair: bool = False) -> list[str]:
         """What the operator's own audit finds, which has to agree with the checker."""
         auditor = Auditor(self._stack.env()["MONGO_SHARDS"].split(), "pymongo")
         try:
-            looks = [look async for look in auditor.audit(None, datetime.now(UTC), repair=False)]
+            looks = [look async for look in auditor.audit(None, datetime.now(UTC), repair=repair)]
         finally:
             await auditor.aclose()
         return [

@@ -3,7 +3,7 @@
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,8 +13,26 @@ if TYPE_CHECKING:
     from mesh.mailbox.differences import Finding
 
 
+UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+
+
+class Since(click.DateTime):
+    """A time, or how long ago that was."""
+
+    name = "time or age"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """An aware time, for `90m`, `3h` and `2d` as well."""
+        if isinstance(value, str) and value[:-1].isdigit() and value[-1] in UNITS:
+            return datetime.now(UTC) - timedelta(**{UNITS[value[-1]]: int(value[:-1])})
+        time: datetime = super().convert(value, param, ctx)
+        return time.replace(tzinfo=UTC)
+
+
 @click.command()
-@click.option("--since", type=click.DateTime(), help="Only chats that changed since then (UTC).")
+@click.option(
+    "--since", type=Since(), help="Only chats that changed since then (UTC), or so long ago: 90m, 3h, 2d."
+)
 @click.option(
     "--repair",
     is_flag=True,
@@ -34,8 +52,7 @@ def audit(since: datetime | None, repair: bool, settled: float, as_json: bool) -
     Beside running services, too. Exit status 1 when something is wrong that was not repaired. What is missing
     at a receiver may also be parked: see `message MESSAGE_ID`.
     """
-    start = since.replace(tzinfo=UTC) if since else None
-    chats, messages, findings = operate(_audit(start, timedelta(seconds=settled), repair=repair))
+    chats, messages, findings = operate(_audit(since, timedelta(seconds=settled), repair=repair))
     if as_json:
         listed = [asdict(finding) for finding in findings]
         show_json({"chats": chats, "messages": messages, "findings": listed})

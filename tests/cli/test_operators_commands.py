@@ -499,6 +499,8 @@ def test_audit_since(place: Place) -> None:
     place.raw(BOB, "messages", lambda messages: messages.delete_many({"owner": BOB}))
     assert faults(place, "--since", "2100-01-01") == []
     assert faults(place, "--since", "2020-01-01") != []
+    assert faults(place, "--since", "0m") == []
+    assert faults(place, "--since", "2h") != []
 
 
 # ── places ─────────────────────────────────────────────────────────────────────────────────────────────────
