@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+from dbapi.auditing import Audits
 from dbapi.directory import ItemsService, ProfilesService
 from dbapi.outbox import Announcer, Relay
 from dbapi.service import MailboxService
@@ -9,6 +10,7 @@ from dbapi.settings import Settings
 from mesh import call
 from mesh.amqp import Publisher, watch_depths
 from mesh.lifecycle import App
+from mesh.mailbox.audit import Auditor
 from mesh.mailbox.mongo import MongoMailbox
 from mesh.mailbox.readiness import MailboxReadiness
 from messenger.dbapi.v1 import dbapi_pb2_grpc
@@ -31,6 +33,12 @@ async def wire(settings: Settings, app: App) -> None:
         after=timedelta(seconds=settings.relay_after_seconds),
         every=settings.relay_every_seconds,
     )
+    audits = Audits(
+        lambda: Auditor(settings.mongo_shards, settings.mesh_mongo_driver),
+        store,
+        every=settings.audit_every_seconds,
+        settled=timedelta(seconds=settings.audit_settled_seconds),
+    )
     app.serve(
         dbapi_pb2_grpc.add_MailboxServiceServicer_to_server, MailboxService(store, announcer, app.verifier)
     )
@@ -38,6 +46,8 @@ async def wire(settings: Settings, app: App) -> None:
     app.serve(items_pb2_grpc.add_ItemsServiceServicer_to_server, ItemsService())
     app.background(announcer.run(), "announcer")
     app.background(relay.run(), "relay")
+    if settings.audit_every_seconds:
+        app.background(audits.run(), "audits")
     app.background(watch_depths(publisher, topology), "queue depths")
     app.check("mailbox", MailboxReadiness(store), lasting=True)
     app.on_drain(announcer.flush)

@@ -11,7 +11,6 @@
 | `unfinished` | user: had no definite answer to a call when all was healed for long                  |
 | `fresh`      | user, chats, messages: what a new device sees at the very end                       |
 | `parked`     | bodies (cause, message_ids), queues: what RabbitMQ holds at the very end             |
-| `repaired`   | findings: what the operator's audit announced again, for it had not arrived           |
 | `audited`    | findings: of the operator's own audit at the very end                                |
 
 A call's link is the number of the device's connection; on one link calls went out in the order of their

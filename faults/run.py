@@ -29,13 +29,13 @@ PEOPLE = 14
 PACE = 0.4
 QUIET_SECONDS = 2.5
 SETTLE_SECONDS = 120.0
-# Of quiet in which a copy is still missing, longer than any way up the ladder: the broker has stranded it.
-STRANDED_SECONDS = 20.0
 FINISH_SECONDS = 60.0
 RECOVERY_SECONDS = 40.0
 LAST_LOOK_SECONDS = 240.0
 # Shorter than an operator's, so that a run can wait for the last rung.
 LADDER = (1.0, 3.0, 5.0)
+# More often than an operator's, and of what is older than the ladder is long.
+AUDIT_EVERY_SECONDS, AUDIT_SETTLED_SECONDS = 10, 20
 # Less than an operator's, so that devices come back to a stream that has outgrown or outlived their place.
 STREAM_LENGTH, RETENTION_SECONDS = 50, 20
 
@@ -75,6 +75,8 @@ def run(options: Options, console: Console) -> bool:
         stack = Stack(_settings(options, back.base, detour=front.base - back.base))
         os.environ |= {  # for the services
             "RETRY_LADDER_SECONDS": " ".join(map(str, LADDER)),
+            "AUDIT_EVERY_SECONDS": str(AUDIT_EVERY_SECONDS),
+            "AUDIT_SETTLED_SECONDS": str(AUDIT_SETTLED_SECONDS),
             "BUS_STREAM_LENGTH": str(STREAM_LENGTH),
             "BUS_RETENTION_SECONDS": str(RETENTION_SECONDS),
         }
@@ -192,20 +194,15 @@ class Run:
         """Waits until nothing is on its way: outboxes and queues are empty and stay so, copies are there.
 
         What RabbitMQ takes from one queue to the next is in neither until the next has confirmed it. Where
-        leaders change fast it may forget to take it on; then the operator's audit announces it again.
+        leaders change fast it may forget to take it on; then dbapi's audit announces it again.
         """
         deadline = time.monotonic() + SETTLE_SECONDS
         quiet_since = time.monotonic()
         while time.monotonic() < deadline:
             if await self._on_its_way():
                 quiet_since = time.monotonic()
-            elif (quiet := time.monotonic() - quiet_since) > QUIET_SECONDS and not await self._audit():
+            elif time.monotonic() - quiet_since > QUIET_SECONDS and not await self._audit():
                 return
-            elif quiet > STRANDED_SECONDS:
-                findings = await self._audit(repair=True)
-                self._say(f"stranded, and announced again by the operator's audit: {len(findings)}")
-                self._recorder.write("repaired", findings=findings)
-                quiet_since = time.monotonic()
             await asyncio.sleep(0.5)
         self._say(f"still on its way after {SETTLE_SECONDS:.0f} s")
 
@@ -246,11 +243,11 @@ class Run:
         self._recorder.write("parked", bodies=bodies, queues=queues)
         self._recorder.write("audited", findings=await self._audit())
 
-    async def _audit(self, *, repair: bool = False) -> list[str]:
+    async def _audit(self) -> list[str]:
         """What the operator's own audit finds, which has to agree with the checker."""
         auditor = Auditor(self._stack.env()["MONGO_SHARDS"].split(), "pymongo")
         try:
-            looks = [look async for look in auditor.audit(None, datetime.now(UTC), repair=repair)]
+            looks = [look async for look in auditor.audit(None, datetime.now(UTC), repair=False)]
         finally:
             await auditor.aclose()
         return [

@@ -44,7 +44,6 @@ def numbers(history: History, boxes: Mailboxes, broken: Iterable[Broken]) -> dic
         "stored": len(own),
         "rejected": sum("rejected" in message for message in own),
         "events": len(history["event"]),
-        "repaired": sum(len(one["findings"]) for one in history["repaired"]),
         "lost": counted["lost"],
         "doubled": counted["doubled"],
         "out_of_order": counted["out of order"],

@@ -9,7 +9,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 OVERLAYS = ("debug", "dev", "integration", "istio", "linkerd", "prod")
-WORKLOADS = ("CronJob", "Deployment", "Job", "StatefulSet")
+WORKLOADS = ("Deployment", "Job", "StatefulSet")
 
 Object = dict[str, Any]
 
@@ -64,8 +64,7 @@ class Manifests:
         found = {}
         for one in self.objects:
             if one["kind"] in WORKLOADS:
-                spec, name = one["spec"], one["metadata"]["name"]
-                template = spec.get("jobTemplate", one)["spec"]["template"]
+                template, name = one["spec"]["template"], one["metadata"]["name"]
                 found[name] = Pod(name=name, labels=template["metadata"]["labels"], spec=template["spec"])
         return found
 

@@ -115,7 +115,7 @@ def expected_edges(manifests: Manifests) -> set[tuple[str, str, int]]:
     servers = {kind: {n for n, pod in pods.items() if pod.labels.get(f"messenger/{kind}") == "server"}
                for kind in SERVER_PORTS}  # fmt: skip
     uses = {service: services.servers(service) for service in services.SERVICES}
-    uses |= {"migrate": {"amqp", "mongo"}, "mongo-initiate": {"mongo"}, "audit": {"mongo"}}
+    uses |= {"migrate": {"amqp", "mongo"}, "mongo-initiate": {"mongo"}}
     edges = {(caller, callee, services.GRPC_PORT)
              for caller in services.SERVICES for callee in services.callees(caller)}  # fmt: skip
     for client, kinds in uses.items():
@@ -283,16 +283,6 @@ def test_every_overlay_migrates(overlay: Overlay, name: str) -> None:
     told, theirs = dict(environment(manifests, job)), dict(environment(manifests, dbapi))
     for field in (*MongoSettings.model_fields, *QueueSettings.model_fields):
         assert told[field.upper()] == theirs[field.upper()]
-
-
-def test_production_is_audited(overlay: Overlay) -> None:
-    """Each hour it is looked for what the broker may have stranded, with time to spare, and sent again."""
-    manifests = overlay("prod")
-    assert manifests.get("CronJob", "audit")["spec"]["schedule"] == "17 * * * *"
-    audit, dbapi = manifests.pods()["audit"], manifests.pods()["dbapi"]
-    assert audit.container["command"] == ["python", "-m", "mesh", "audit", "--since", "3h", "--repair"]
-    told, theirs = dict(environment(manifests, audit)), dict(environment(manifests, dbapi))
-    assert told["MONGO_SHARDS"] == theirs["MONGO_SHARDS"]
 
 
 @pytest.mark.parametrize(("name", "members"), [("dev", 1), ("integration", 3)])

@@ -56,7 +56,7 @@ def a_good_run() -> tuple[History, Mailboxes]:
     """Two people, six messages of which one is spam, each repeated once, read up to the second by bob."""
     boxes: Mailboxes = {}
     history: History = {
-        "call": [], "event": [], "connected": [], "fresh": [], "unfinished": [], "repaired": [],
+        "call": [], "event": [], "connected": [], "fresh": [], "unfinished": [],
         "phase": [{"name": "settled", "at": 50.0}],
         "fault": [{"name": "kill-redis", "target": "redis-0", "begin": 3.0, "healed": 4.0}],
         "recovered": [{"at": 5.0}],
@@ -122,9 +122,6 @@ def test_a_good_run_passes() -> None:
     assert checker.check(history, boxes) == []
     numbers = checker.numbers(history, boxes, [])
     assert (numbers["calls"], numbers["acked"], numbers["stored"], numbers["rejected"]) == (13, 6, 6, 1)
-    assert numbers["repaired"] == 0
-    history["repaired"].append({"findings": ["the receiver has no copy", "was deleted for all"]})
-    assert checker.numbers(history, boxes, [])["repaired"] == 2
 
 
 # ── seeded bugs ────────────────────────────────────────────────────────────────────────────────────────────
