@@ -18,7 +18,7 @@ class Settings(CommonSettings, MongoSettings, QueueSettings):
     audit_every_seconds: float = Field(
         default=3600.0,
         ge=0,
-        description="How often one dbapi looks whether all has arrived, and sends again what has not; 0: never.",
+        description="How often one dbapi looks whether all has arrived, and sends it again; 0: never.",
     )
     audit_settled_seconds: float = Field(
         default=600.0, gt=0, description="Age below which something may still be on its way, for the audit."
