@@ -6,6 +6,7 @@ import random
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -115,6 +116,10 @@ class Run:
     async def main(self) -> bool:
         """See `run`."""
         layout = _layout(self._stack)
+        # Who waits for a program holds a thread. No program may wait for one to come back: those that hold
+        # them may be waiting for it.
+        threads = ThreadPoolExecutor(2 * len(self._stack.plan.programs))
+        asyncio.get_running_loop().set_default_executor(threads)
         wires = {
             program.name: program.ports
             for program in self._stack.plan.programs
