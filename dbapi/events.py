@@ -2,7 +2,7 @@
 
 from mesh.amqp import CHECKED, MESSAGES
 from mesh.mailbox.model import OutboxEntry, OutboxKind, StoredMessage, message_ref
-from mesh.wire import message_to_proto, to_timestamp
+from mesh.wire import message_fields, timestamp_fields
 from messenger.events.v1 import queue_pb2
 
 
@@ -28,12 +28,12 @@ def event_of(entry: OutboxEntry, *, again: bool = False) -> queue_pb2.Event:
 
 
 def _event_of(entry: OutboxEntry) -> queue_pb2.Event:
-    ref, accepted_at = entry.ref, to_timestamp(entry.at)
+    ref, accepted_at = entry.ref, timestamp_fields(entry.at)
     match ref.kind:
         case OutboxKind.MESSAGE:
             assert entry.message is not None  # noqa: S101  # the store promises it for this kind
             accepted = queue_pb2.MessageAccepted(
-                message=message_to_proto(entry.message), receiver_id=entry.peer_id, item_id=entry.item_id
+                message=message_fields(entry.message), receiver_id=entry.peer_id, item_id=entry.item_id
             )
             return queue_pb2.Event(accepted_at=accepted_at, message_accepted=accepted)
         case OutboxKind.READ:
@@ -67,11 +67,11 @@ def _change_of(entry: OutboxEntry) -> queue_pb2.Event:
             for_all=entry.for_all,
             version=message.version,
         )
-        return queue_pb2.Event(accepted_at=to_timestamp(entry.at), message_removed=removed)
+        return queue_pb2.Event(accepted_at=timestamp_fields(entry.at), message_removed=removed)
     edited = queue_pb2.MessageEdited(
-        message=message_to_proto(message), receiver_id=entry.peer_id, version=message.version
+        message=message_fields(message), receiver_id=entry.peer_id, version=message.version
     )
-    return queue_pb2.Event(accepted_at=to_timestamp(entry.at), message_edited=edited)
+    return queue_pb2.Event(accepted_at=timestamp_fields(entry.at), message_edited=edited)
 
 
 def exchange_of(entry: OutboxEntry) -> str:

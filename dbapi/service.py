@@ -26,7 +26,7 @@ from mesh.mailbox.model import (
     read_ref,
 )
 from mesh.mailbox.store import MailboxStore
-from mesh.wire import chat_to_proto, message_to_proto, to_datetime
+from mesh.wire import chat_fields, message_fields, to_datetime
 from messenger.dbapi.v1 import dbapi_pb2, dbapi_pb2_grpc
 
 Context: TypeAlias = grpc.aio.ServicerContext
@@ -57,7 +57,7 @@ class MailboxService(dbapi_pb2_grpc.MailboxServiceServicer):
         opened = await self._store.open_chat(request.owner_id, request.peer_id, request.item_id)
         if opened.created:
             self._announcer.announce([_entry(opened.chat, opened_ref(opened.chat))])
-        return dbapi_pb2.OpenChatResponse(chat=chat_to_proto(opened.chat))
+        return dbapi_pb2.OpenChatResponse(chat=chat_fields(opened.chat))
 
     async def AppendMessages(
         self, request: dbapi_pb2.AppendMessagesRequest, context: Context
@@ -95,7 +95,7 @@ class MailboxService(dbapi_pb2_grpc.MailboxServiceServicer):
         [found] = await self._store.get_chats([(request.owner_id, request.chat_id)])
         if isinstance(found, MessengerError):
             raise found
-        return dbapi_pb2.GetChatResponse(chat=chat_to_proto(found), blocked_by_peer=found.blocked_by_peer)
+        return dbapi_pb2.GetChatResponse(chat=chat_fields(found), blocked_by_peer=found.blocked_by_peer)
 
     async def ListChats(
         self, request: dbapi_pb2.ListChatsRequest, context: Context
@@ -103,7 +103,7 @@ class MailboxService(dbapi_pb2_grpc.MailboxServiceServicer):
         """A page of the owner's chats."""
         page = await self._store.list_chats(request.owner_id, request.cursor, request.limit)
         return dbapi_pb2.ListChatsResponse(
-            chats=[chat_to_proto(chat) for chat in page.chats], next_cursor=page.next_cursor
+            chats=[chat_fields(chat) for chat in page.chats], next_cursor=page.next_cursor
         )
 
     async def GetHistory(
@@ -117,7 +117,7 @@ class MailboxService(dbapi_pb2_grpc.MailboxServiceServicer):
             after=request.after,
             limit=request.limit,
         )
-        messages = [message_to_proto(message) for message in page.messages]
+        messages = [message_fields(message) for message in page.messages]
         return dbapi_pb2.GetHistoryResponse(messages=messages, has_more=page.has_more)
 
     async def MarkRead(
@@ -127,7 +127,7 @@ class MailboxService(dbapi_pb2_grpc.MailboxServiceServicer):
         moved = await self._store.mark_read(request.owner_id, request.chat_id, request.up_to)
         if moved.moved:
             self._announcer.announce([_entry(moved.chat, read_ref(moved.chat))])
-        return dbapi_pb2.MarkReadResponse(chat=chat_to_proto(moved.chat), moved=moved.moved)
+        return dbapi_pb2.MarkReadResponse(chat=chat_fields(moved.chat), moved=moved.moved)
 
     async def MarkDelivered(
         self, request: dbapi_pb2.MarkDeliveredRequest, context: Context
@@ -144,7 +144,7 @@ class MailboxService(dbapi_pb2_grpc.MailboxServiceServicer):
         """Gives one of the owner's messages another text."""
         changed = await self._store.edit(request.owner_id, request.chat_id, request.message_id, request.text)
         self._announce_change(changed)
-        return dbapi_pb2.EditMessageResponse(message=message_to_proto(changed.message))
+        return dbapi_pb2.EditMessageResponse(message=message_fields(changed.message))
 
     async def DeleteMessage(
         self, request: dbapi_pb2.DeleteMessageRequest, context: Context
@@ -167,7 +167,7 @@ class MailboxService(dbapi_pb2_grpc.MailboxServiceServicer):
             cursor=request.cursor,
             limit=request.limit,
         )
-        messages = [message_to_proto(message) for message in page.messages]
+        messages = [message_fields(message) for message in page.messages]
         return dbapi_pb2.SearchMessagesResponse(messages=messages, next_cursor=page.next_cursor)
 
     async def SetBlocked(
@@ -199,9 +199,9 @@ class MailboxService(dbapi_pb2_grpc.MailboxServiceServicer):
         page = await self._store.changes(request.owner_id, to_datetime(request.since), request.page_token)
         changed = [
             dbapi_pb2.ChangedChat(
-                chat=chat_to_proto(chat.chat),
-                messages=[message_to_proto(message) for message in chat.messages],
-                changed=[message_to_proto(message) for message in chat.changed],
+                chat=chat_fields(chat.chat),
+                messages=[message_fields(message) for message in chat.messages],
+                changed=[message_fields(message) for message in chat.changed],
             )
             for chat in page.chats
         ]
@@ -249,7 +249,7 @@ def _entry(chat: StoredChat, ref: OutboxRef) -> OutboxEntry:
 
 def _result(outcome: Appended | Exception) -> dbapi_pb2.AppendResult:
     if isinstance(outcome, Appended):
-        appended = dbapi_pb2.Appended(message=message_to_proto(outcome.message), duplicate=outcome.duplicate)
+        appended = dbapi_pb2.Appended(message=message_fields(outcome.message), duplicate=outcome.duplicate)
         return dbapi_pb2.AppendResult(appended=appended)
     error = outcome if isinstance(outcome, MessengerError) else Internal("Something went wrong here.")
     return dbapi_pb2.AppendResult(

@@ -18,7 +18,7 @@ from mesh.bus import Bus
 from mesh.errors import InvalidArgument, MessengerError, NotFound, Unavailable
 from mesh.mailbox.model import Appended, Place
 from mesh.mailbox.store import MailboxStore
-from mesh.wire import message_to_proto, to_datetime
+from mesh.wire import message_fields, to_datetime
 from messenger.events.v1 import queue_pb2
 
 SPAM = -1
@@ -214,7 +214,7 @@ class EventHandler:
             )
         except NotFound:
             return await self._without_copy(told, (message.sender_id, message.chat_id, message.message_id))
-        return [rules.message_updated(edited.receiver_id, message_to_proto(copy)), *told]
+        return [rules.message_updated(edited.receiver_id, message_fields(copy)), *told]
 
     async def _removed(self, removed: queue_pb2.MessageRemoved) -> Told:
         told = [rules.message_deleted(removed.user_id, removed)]

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from mesh import tracing
 from mesh.mailbox.model import IncomingMessage, Place, StoredChat, StoredMessage
-from mesh.wire import chat_to_proto, message_to_proto, to_datetime
+from mesh.wire import chat_fields, message_fields, to_datetime
 from messenger.antispam.v1 import antispam_pb2
 from messenger.common.v1 import types_pb2
 from messenger.events.v1 import notifications_pb2, queue_pb2
@@ -76,12 +76,12 @@ def sender_copy(accepted: queue_pb2.MessageAccepted) -> Published:
 
 def receiver_copy(message: StoredMessage) -> Published:
     """Tells the receiver's devices what came."""
-    return _message_new(message.owner, message_to_proto(message))
+    return _message_new(message.owner, message_fields(message))
 
 
 def chat_changed(chat: StoredChat) -> Published:
     """Tells the owner's devices how a chat stands."""
-    body = notifications_pb2.ChatUpdated(chat=chat_to_proto(chat))
+    body = notifications_pb2.ChatUpdated(chat=chat_fields(chat))
     return chat.owner, notifications_pb2.Notification(chat_updated=body).SerializeToString()
 
 

@@ -178,12 +178,12 @@ class Appender:
     async def _read_chats(self, keys: set[str]) -> dict[str, Log]:
         fields = {"peer_id": 1, "item_id": 1, "seq": 1, "incoming": 1, "top": 1}
         query = {"_id": {"$in": sorted(keys)}}
-        cursor = self._shard.committed_chats.find(query, fields, batch_size=len(keys) + 1)
+        chats = await self._shard.find(documents.CHATS, query, limit=len(keys), fields=fields, committed=True)
         return {
             chat["_id"]: Log(
                 peer_id=chat["peer_id"], item_id=chat.get("item_id", ""), head=documents.read_head(chat)
             )
-            for chat in await self._shard.run(cursor.to_list)
+            for chat in chats
         }
 
     async def _round(self, turn: list[_Item], logs: dict[str, Log], concern: WriteConcern) -> object:
@@ -239,8 +239,8 @@ class Appender:
         if not items:
             return
         query = {"$or": [_identity(item.new) for item in items]}
-        cursor = self._shard.messages.find(query, batch_size=len(items) + 1)
-        entries = [documents.read_entry(one) for one in await self._shard.run(cursor.to_list)]
+        found = await self._shard.find(documents.MESSAGES, query, limit=len(items))
+        entries = map(documents.read_entry, found)
         stored = {_key_of(entry.message): entry for entry in entries}
         for item in items:
             entry = stored.get(_key_of(item.new))
@@ -269,16 +269,14 @@ async def read_head(shard: Shard, key: str, seen: object = None) -> Head:
         key: the chat.
         seen: a shard's time; waits until a majority has everything up to then.
     """
-    found = await shard.read_committed(
-        {
-            "find": documents.MESSAGES,
-            "filter": {"_id": documents.under(key)},
-            "projection": {"seq": 1, "incoming": 1, "top": 1},
-            "sort": {"_id": -1},
-            "limit": 1,
-            "singleBatch": True,
-        },
-        seen,
+    found = await shard.find(
+        documents.MESSAGES,
+        {"_id": documents.under(key)},
+        limit=1,
+        fields={"seq": 1, "incoming": 1, "top": 1},
+        order={"_id": -1},
+        committed=True,
+        seen=seen,
     )
     return documents.read_head(found[0] if found else None)
 

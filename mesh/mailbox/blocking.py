@@ -43,8 +43,9 @@ class MongoBlocks(Sharded):
         if cursor:
             key["$gt"] = f"{prefix}:{parse_user_cursor(cursor)}"
         query = {"_id": key} | blocks.STANDS
-        found = shard.blocks.find(query, {"_id": 1}, batch_size=limit + 2).sort("_id", 1)
-        users = [one["_id"].rpartition(":")[2] for one in await shard.run(found.limit(limit + 1).to_list)]
+        only_id = {"_id": 1}
+        found = await shard.find(documents.BLOCKS, query, limit=limit + 1, fields=only_id, order=only_id)
+        users = [one["_id"].rpartition(":")[2] for one in found]
         page = tuple(users[:limit])
         return BlockedPage(user_ids=page, next_cursor=page[-1] if len(users) > limit else "")
 

@@ -59,8 +59,10 @@ async def find(
         block_key(owner, side, other): (owner, side, other) for owner, other in pairs for side in FLAGS
     }
     query = {"_id": {"$in": list(found)}} | STANDS
-    cursor = shard.blocks.find(query, {"_id": 1}, batch_size=len(found) + 1)
-    return frozenset(found[one["_id"]] for one in await shard.run(cursor.to_list, longest_s))
+    stand = await shard.find(
+        documents.BLOCKS, query, limit=len(found), fields={"_id": 1}, longest_s=longest_s
+    )
+    return frozenset(found[one["_id"]] for one in stand)
 
 
 async def flag_new(
@@ -99,8 +101,8 @@ async def show(
 async def told(shard: Shard, owner: str, other: str) -> list[OutboxEntry]:
     """What is still to be told of the blocked flags of the owner's chats with somebody."""
     query = _chats_of(owner, other) | {f"{MARK}.at": {"$exists": True}}
-    cursor = shard.chats.find(query, batch_size=TOLD_AT_ONCE + 1).limit(TOLD_AT_ONCE)
-    return [documents.chat_entry(one, OutboxKind.BLOCKED) for one in await shard.run(cursor.to_list)]
+    marked = await shard.find(documents.CHATS, query, limit=TOLD_AT_ONCE)
+    return [documents.chat_entry(one, OutboxKind.BLOCKED) for one in marked]
 
 
 def _chats_of(owner: str, other: str) -> Document:

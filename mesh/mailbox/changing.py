@@ -156,7 +156,7 @@ class MongoChanger(Sharded):
 
     async def _entry(self, owner: str, chat_id: str, message_id: str) -> LogEntry:
         shard, query = self._of(owner), _identity(owner, chat_id, message_id)
-        found = await shard.run(lambda: shard.messages.find_one(query))
+        found = await shard.find_one(documents.MESSAGES, query)
         if not found:
             raise _no_such_message()
         return documents.read_entry(found)
@@ -218,11 +218,8 @@ async def _rejections(shard: Shard, places: Sequence[Place]) -> dict[Place, bool
     """Of those messages that are there, whether they are rejected."""
     query = {"$or": [_identity(*place) for place in places]}
     fields = {"owner": 1, "chat_id": 1, "message_id": 1, "rejected": 1}
-    cursor = shard.messages.find(query, fields, batch_size=len(places) + 1)
-    return {
-        (one["owner"], one["chat_id"], one["message_id"]): "rejected" in one
-        for one in await shard.run(cursor.to_list)
-    }
+    found = await shard.find(documents.MESSAGES, query, limit=len(places), fields=fields)
+    return {(one["owner"], one["chat_id"], one["message_id"]): "rejected" in one for one in found}
 
 
 def _identity(owner: str, chat_id: str, message_id: str) -> Document:

@@ -60,7 +60,7 @@ async def recount_gone(shard: Shard, chat: StoredChat) -> None:
             return
         if await _write(shard, chat, {"gone": gone}):
             return
-        if not (found := await shard.run(lambda: shard.chats.find_one({"_id": key}))):
+        if not (found := await shard.find_one(documents.CHATS, {"_id": key})):
             return
         chat = documents.read_chat(found)
     raise Unavailable("Too many change this chat at once; try again.")
@@ -70,7 +70,7 @@ async def count_anew(shard: Shard, owner: str, chat_id: str) -> None:
     """Writes all that a chat counts anew from its log, where no deletion and no mark comes meanwhile."""
     key = documents.chat_key(owner, chat_id)
     for _ in range(ATTEMPTS):
-        if not (found := await shard.run(lambda: shard.chats.find_one({"_id": key}))):
+        if not (found := await shard.find_one(documents.CHATS, {"_id": key})):
             return
         chat = documents.read_chat(found)
         read = await _count_read(shard, chat)

@@ -7,7 +7,7 @@ PyMongo's.
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC
 from functools import partial
 from inspect import isawaitable
@@ -18,7 +18,6 @@ from opentelemetry.trace import SpanKind
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import BulkWriteError, ConnectionFailure, DuplicateKeyError, PyMongoError
 from pymongo.monitoring import CommandListener, ConnectionPoolListener
-from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from mesh import tracing
@@ -70,8 +69,6 @@ class Shard:
         self.messages: AsyncCollection[Document] = database.get_collection(MESSAGES, write_concern=MAJORITY)
         self.chats: AsyncCollection[Document] = database.get_collection(CHATS, write_concern=MAJORITY)
         self.blocks: AsyncCollection[Document] = database.get_collection(BLOCKS, write_concern=MAJORITY)
-        # What survives any failover. Heads are read here: no seq follows one that may be rolled back.
-        self.committed_chats = self.chats.with_options(read_concern=ReadConcern("majority"))
         # Clearing a mark may be lost: the event is then published once more.
         self.forgetful_messages = self.messages.with_options(write_concern=WriteConcern(w=1))
         self.forgetful_chats = self.chats.with_options(write_concern=WriteConcern(w=1))
@@ -107,8 +104,11 @@ class Shard:
             raise _out_of_time()
         with tracing.span("mongodb", SpanKind.CLIENT), self._translated(), pymongo.timeout(left):
             slots = self._scans if scan else self._slots
-            async with asyncio.timeout(left):
-                await slots.acquire()
+            if slots.locked():
+                async with asyncio.timeout(left):
+                    await slots.acquire()
+            else:
+                await slots.acquire()  # at once
             task = asyncio.ensure_future(operation())
             task.add_done_callback(partial(_release, slots))
             result = await asyncio.shield(task)
@@ -123,32 +123,69 @@ class Shard:
         Args:
             command: as the server takes it, with its write concern.
         """
-
-        async def operation() -> Document:
-            try:
-                reply: Document = await self.messages.database.command(command)
-            except ConnectionFailure:
-                reply = {"writeConcernError": {}}
-            if "writeConcernError" in reply:
-                reply = await self.messages.database.command(command)
-            return reply
-
-        reply = await self.run(operation)
+        reply = await self.run(lambda: self._command(command))
         if "writeConcernError" in reply:
             raise _unavailable()
         return reply
 
-    async def read_committed(self, find: Document, seen: object = None) -> list[Document]:
-        """What a `find` of one batch finds in what a majority has.
+    async def find(
+        self,
+        collection: str,
+        query: Document,
+        *,
+        limit: int,
+        fields: Document | None = None,
+        order: Document | None = None,
+        committed: bool = False,
+        seen: object = None,
+        longest_s: float = LONGEST_S,
+        scan: bool = False,
+    ) -> list[Document]:
+        """What a query finds, by one command and in one reply: a cursor of the client's costs as much again.
 
         Args:
-            find: as the server takes it.
+            collection: its name.
+            query: as the server takes it.
+            limit: documents, at most. The reply has room for 16 MB.
+            fields: the projection; whole documents without.
+            order: the sort; the index's without.
+            committed: only what survives any failover, since a majority has it.
             seen: `operationTime` of an earlier reply; waits until a majority has everything up to then.
+            longest_s: see `run`.
+            scan: see `run`.
+
+        Raises:
+            Internal: the documents are too large for one reply.
         """
-        concern: Document = {"level": "majority"} | ({"afterClusterTime": seen} if seen else {})
-        reply = await self.run(lambda: self.messages.database.command(find | {"readConcern": concern}))
-        batch: list[Document] = reply["cursor"]["firstBatch"]
+        command: Document = {"find": collection, "filter": query, "limit": limit, "batchSize": limit + 1}
+        if fields:
+            command["projection"] = fields
+        if order:
+            command["sort"] = order
+        if committed:
+            command["readConcern"] = {"level": "majority"} | ({"afterClusterTime": seen} if seen else {})
+        cursor = (await self.run(lambda: self._command(command), longest_s, scan=scan))["cursor"]
+        if cursor["id"]:
+            raise Internal("The mailbox holds more than fits into one reply.")
+        batch: list[Document] = cursor["firstBatch"]
         return batch
+
+    async def find_one(
+        self, collection: str, query: Document, fields: Document | None = None
+    ) -> Document | None:
+        """The first that a query finds; see `find`."""
+        return next(iter(await self.find(collection, query, limit=1, fields=fields)), None)
+
+    async def _command(self, command: Document) -> Document:
+        """Its reply; sent again, once, where the primary goes meanwhile."""
+        database = self.messages.database
+        times = database.codec_options  # left to itself it reads them without their zone
+        with suppress(ConnectionFailure):
+            reply: Document = await database.command(command, codec_options=times)
+            if "writeConcernError" not in reply:
+                return reply
+        again: Document = await database.command(command, codec_options=times)
+        return again
 
     async def ping(self) -> bool:
         """Whether the shard has a primary that answers."""

@@ -25,19 +25,19 @@ class MongoOutbox(MongoChanger):
     async def due(self, shard: int, older_than: timedelta, limit: int) -> list[OutboxEntry]:
         """See `store.Outbox`."""
         at, until = self._shards[shard], self._now() - older_than
-        marked = await _marked(at, at.messages, "outbox", until, limit)
+        marked = await _marked(at, documents.MESSAGES, "outbox", until, limit)
         await self._appenders[shard].fold(documents.read_entry(one) for one in marked)
         entries = [documents.message_entry(one) for one in marked]
         entries += await self._due_changes(at, until, limit)
         for kind, mark in documents.MARKS.items():
-            chats = await _marked(at, at.chats, mark, until, limit)
+            chats = await _marked(at, documents.CHATS, mark, until, limit)
             entries += [documents.chat_entry(one, kind) for one in chats]
         return entries
 
     async def _due_changes(self, shard: Shard, until: datetime, limit: int) -> list[OutboxEntry]:
         entries = []
         for mark in documents.CHANGE_MARKS:
-            for changed in await _marked(shard, shard.messages, mark, until, limit):
+            for changed in await _marked(shard, documents.MESSAGES, mark, until, limit):
                 await self._fold_change(documents.read_entry(changed))
                 entries.append(documents.change_entry(changed, mark))
         return sorted(entries, key=lambda entry: entry.at)[:limit]
@@ -91,9 +91,7 @@ def _clear_change(ref: OutboxRef) -> list[UpdateOne]:
     ]
 
 
-async def _marked(
-    shard: Shard, collection: AsyncCollection[Document], mark: str, until: datetime, limit: int
-) -> list[Document]:
+async def _marked(shard: Shard, collection: str, mark: str, until: datetime, limit: int) -> list[Document]:
     """What has carried such a mark since before then, oldest first."""
-    cursor = collection.find({f"{mark}.at": {"$lte": until}}, batch_size=limit + 1)
-    return await shard.run(cursor.sort(f"{mark}.at", 1).limit(limit).to_list)
+    at = f"{mark}.at"
+    return await shard.find(collection, {at: {"$lte": until}}, limit=limit, order={at: 1})

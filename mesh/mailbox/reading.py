@@ -31,7 +31,7 @@ class MongoReader(Sharded):
             for index in positions:
                 wanted[documents.chat_key(*keys[index])].append(index)
             try:
-                found = await _find(shard, {"_id": {"$in": list(wanted)}}, limit=len(wanted))
+                found = await _find(shard, {"_id": {"$in": list(wanted)}}, len(wanted))
             except MessengerError as error:
                 for index in positions:
                     results[index] = error
@@ -51,8 +51,7 @@ class MongoReader(Sharded):
             activity, chat_id = parse_list_cursor(cursor)
             query["activity"] = {"$lte": activity}
             query["$or"] = [{"activity": {"$lt": activity}}, {"chat_id": {"$gt": chat_id}}]
-        order = [("activity", -1), ("chat_id", 1)]
-        chats = await _find(self._of(owner), query, order=order, limit=limit + 1)
+        chats = await _find(self._of(owner), query, limit + 1, {"activity": -1, "chat_id": 1})
         page = chats[:limit]
         more = len(chats) > limit
         # Whatever is listed has an activity.
@@ -66,13 +65,12 @@ class MongoReader(Sharded):
         if before and after:
             raise InvalidArgument("before, after: give at most one of the two")
         await self._require_chat(owner, chat_id)
-        shard = self._of(owner)
         query: Document = {"owner": owner, "chat_id": chat_id}
         if before or after:
             query["message_id"] = {"$lt": before} if before else {"$gt": after}
-        cursor = shard.messages.find(query, batch_size=limit + 2)
-        cursor = cursor.sort("message_id", 1 if after else -1).limit(limit + 1)
-        found = [documents.read_message(one) for one in await shard.run(cursor.to_list)]
+        order = {"message_id": 1 if after else -1}
+        batch = await self._of(owner).find(documents.MESSAGES, query, limit=limit + 1, order=order)
+        found = list(map(documents.read_message, batch))
         page = found[:limit] if after else found[:limit][::-1]
         return MessagePage(messages=tuple(page), has_more=len(found) > limit)
 
@@ -87,7 +85,7 @@ class MongoReader(Sharded):
         if start:
             key["$gte" if below else "$gt"] = documents.chat_key(owner, start)
         query = {"_id": key, "activity": {"$exists": True}, "touched_at": {"$gte": since}}
-        chats = await _find(self._of(owner), query, order=[("_id", 1)], limit=CHATS_A_PAGE + 1)
+        chats = await _find(self._of(owner), query, CHATS_A_PAGE + 1, {"_id": 1})
         changed: list[ChangedChat] = []
         room = MESSAGES_A_PAGE
         for chat in chats[:CHATS_A_PAGE]:
@@ -117,8 +115,8 @@ class MongoReader(Sharded):
             if below:
                 key["$lt"] = documents.message_key(chat.owner, chat.chat_id, below)
             step = min(STEP, limit - len(found))
-            cursor = shard.messages.find({"_id": key}, batch_size=step + 1).sort("_id", -1).limit(step)
-            batch = [documents.read_message(one) for one in await shard.run(cursor.to_list)]
+            newest = await shard.find(documents.MESSAGES, {"_id": key}, limit=step, order={"_id": -1})
+            batch = list(map(documents.read_message, newest))
             fresh = [message for message in batch if message.stored_at >= since]
             found += fresh
             if len(fresh) < step:
@@ -141,14 +139,9 @@ class MongoReader(Sharded):
         if below:
             query["seq"] = {"$lt": below}
         shard = self._of(chat.owner)
-        cursor = shard.messages.find(query, batch_size=limit + 1).sort("seq", -1).limit(limit)
-        return [documents.read_message(one) for one in await shard.run(cursor.to_list)]
+        found = await shard.find(documents.MESSAGES, query, limit=limit, order={"seq": -1})
+        return list(map(documents.read_message, found))
 
 
-async def _find(
-    shard: Shard, query: Document, *, limit: int, order: list[tuple[str, int]] | None = None
-) -> list[StoredChat]:
-    cursor = shard.chats.find(query, batch_size=limit + 1).limit(limit)
-    if order:
-        cursor = cursor.sort(order)
-    return [documents.read_chat(one) for one in await shard.run(cursor.to_list)]
+async def _find(shard: Shard, query: Document, limit: int, order: Document | None = None) -> list[StoredChat]:
+    return list(map(documents.read_chat, await shard.find(documents.CHATS, query, limit=limit, order=order)))

@@ -25,9 +25,9 @@ class MongoSearcher(Sharded):
         if chat_id:
             await self._require_chat(owner, chat_id)
         shard = self._of(owner)
-        found = shard.messages.find(_filter(owner, query, chat_id, cursor), batch_size=limit + 2)
-        found = found.sort("message_id", -1).limit(limit + 1)
-        messages = [documents.read_message(one) for one in await shard.run(found.to_list, scan=True)]
+        wanted, order = _filter(owner, query, chat_id, cursor), {"message_id": -1}
+        found = await shard.find(documents.MESSAGES, wanted, limit=limit + 1, order=order, scan=True)
+        messages = list(map(documents.read_message, found))
         page = tuple(messages[:limit])
         return FoundPage(messages=page, next_cursor=page[-1].message_id if len(messages) > limit else "")
 

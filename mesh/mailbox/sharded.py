@@ -76,7 +76,7 @@ class Sharded:
 
     async def _chat(self, owner: str, chat_id: str) -> StoredChat:
         shard, query = self._of(owner), {"_id": documents.chat_key(owner, chat_id)}
-        found = await shard.run(lambda: shard.chats.find_one(query))
+        found = await shard.find_one(documents.CHATS, query)
         if not found:
             raise no_such_chat()
         return documents.read_chat(found)

@@ -111,7 +111,7 @@ class MongoWriter(Sharded):
     async def _listed(self, owner: str, chat_id: str) -> StoredChat | None:
         """The chat, where it is there and not hidden."""
         query = {"_id": documents.chat_key(owner, chat_id), "activity": {"$exists": True}}
-        found = await self._of(owner).run(lambda: self._of(owner).chats.find_one(query))
+        found = await self._of(owner).find_one(documents.CHATS, query)
         return documents.read_chat(found) if found else None
 
     async def _list(self, owner: str, chat_id: str, peer_id: str, item_id: str) -> Opened:
@@ -187,7 +187,7 @@ class MongoWriter(Sharded):
 
 async def _holds(shard: Shard, owner: str, chat_id: str, message_id: str) -> bool:
     query = {"owner": owner, "chat_id": chat_id, "message_id": message_id}
-    return await shard.run(lambda: shard.messages.find_one(query, {"_id": 1})) is not None
+    return await shard.find_one(documents.MESSAGES, query, {"_id": 1}) is not None
 
 
 def _no_such_place() -> NotFound:

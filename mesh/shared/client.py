@@ -192,6 +192,8 @@ class _Stream:
                 await self._woken.wait()
                 self._woken.clear()
                 while self._asks or self._dropped:
+                    if frames.waits(len(self._asks), len(self._waiting)):
+                        await asyncio.sleep(frames.LINGER)
                     dropped, self._dropped = self._dropped, []
                     await self._call.write(
                         frames.encode(frames.Asks(asks=frames.take(self._asks), dropped=dropped))

@@ -10,6 +10,12 @@ METHOD = f"/{SERVICE}/Share"
 MAX_FRAME = 256 * 1024
 """Bytes of payload after which a frame takes no further call; one call may be larger."""
 
+LINGER = 0.001
+"""Seconds that a frame waits for more to carry where that pays: to write one costs as much as a call does."""
+
+MANY = 4
+"""With fewer calls under way on a stream none waits for others."""
+
 NOT_SHARED = -1
 """The code of an answer that says: this method is not served on streams; call it plainly."""
 
@@ -67,6 +73,16 @@ class Answers(msgspec.Struct, array_like=True, gc=False):
 encode = msgspec.msgpack.Encoder().encode
 decode_asks = msgspec.msgpack.Decoder(Asks).decode
 decode_answers = msgspec.msgpack.Decoder(Answers).decode
+
+
+def waits(ready: int, under_way: int) -> bool:
+    """Whether a frame should linger: there are many calls, and most are yet to come.
+
+    Args:
+        ready: calls or answers that it would carry now.
+        under_way: calls on its stream, these among them.
+    """
+    return under_way >= MANY and 2 * ready < under_way
 
 
 def take(waiting: list[Any], size: int = MAX_FRAME) -> list[Any]:

@@ -146,6 +146,8 @@ class _Stream:
             self._woken.clear()
             while self._answers or (self._leaving and not told):
                 told = self._leaving
+                if frames.waits(len(self._answers), len(self._answers) + len(self._tasks)):
+                    await asyncio.sleep(frames.LINGER)
                 answers = frames.take(self._answers)
                 await self._context.write(frames.encode(frames.Answers(answers=answers, leaving=told)))
 

@@ -296,6 +296,58 @@ async def test_too_many_calls(side: Side, ask: Ask, monkeypatch: pytest.MonkeyPa
     assert len(outcomes) - len(refused) >= 2
 
 
+async def test_answers_of_many_calls_share_frames(
+    side: Side, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where many calls are under way, answers that are ready one after the other go together."""
+    monkeypatch.setattr(frames, "LINGER", 0.3)
+    decode, heard, arrived = frames.decode_answers, list[int](), asyncio.Semaphore(0)
+    places = {f"user-{n}": asyncio.Event() for n in range(2 * frames.MANY * client.STREAMS)}
+
+    def count(data: bytes) -> frames.Answers:
+        frame = decode(data)
+        heard.append(len(frame.answers))
+        return frame
+
+    async def in_turn(request: Any, _: Any) -> None:
+        arrived.release()
+        await places[request.user_ids[0]].wait()
+
+    monkeypatch.setattr(frames, "decode_answers", count)
+    side.profiles.behave = in_turn
+    asked = [asyncio.ensure_future(ask(user_id, timeout=20)) for user_id in places]
+    for _ in places:
+        await arrived.acquire()
+    for place in places.values():
+        place.set()
+        await asyncio.sleep(0.002)
+    assert await asyncio.gather(*asked) == [[user_id] for user_id in places]
+    assert len(heard) <= 2 * client.STREAMS, "the first may find too few under way"
+
+
+async def test_few_calls_wait_for_nothing(side: Side, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With few calls under way neither they nor their answers wait for others."""
+    monkeypatch.setattr(frames, "LINGER", 60.0)
+    few = frames.MANY - 1
+    assert await asyncio.gather(*(ask("x", timeout=5) for _ in range(few))) == [["x"]] * few
+
+
+@pytest.mark.parametrize(
+    ("ready", "under_way", "waits"),
+    [
+        (1, 1, False),
+        (1, frames.MANY - 1, False),
+        (1, frames.MANY, True),
+        (4, 9, True),
+        (4, 8, False),
+        (9, 9, False),
+    ],
+)
+def test_a_frame_waits_where_most_are_yet_to_come(ready: int, under_way: int, waits: bool) -> None:
+    """With few calls, or most of them ready, a frame goes at once."""
+    assert frames.waits(ready, under_way) is waits
+
+
 def test_frames_have_a_size() -> None:
     """A frame takes calls while there is room, and one that is larger than a frame goes alone."""
     asks = [frames.Ask(number, "/a/B", b"x" * size, 1.0, []) for number, size in enumerate((60, 30, 30, 500))]
