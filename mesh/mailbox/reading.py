@@ -15,6 +15,8 @@ from mesh.mailbox.model import ChangedChat, ChangePage, ChatPage, MessagePage, S
 from mesh.mailbox.sharded import Sharded, no_such_chat
 from mesh.mailbox.store import CHATS_A_PAGE, MESSAGES_A_PAGE
 
+# Chats that are looked up together: all fit into one reply, whatever was written in them last.
+CHATS_A_FIND = 256
 # Messages a step while walking back through a log.
 STEP = 50
 
@@ -41,7 +43,13 @@ class MongoReader(Sharded):
                     results[index] = chat
 
         grouped = self._by_shard([owner for owner, _ in keys])
-        await asyncio.gather(*(of_shard(self._shards[shard], at) for shard, at in grouped.items()))
+        await asyncio.gather(
+            *(
+                of_shard(self._shards[shard], at[start : start + CHATS_A_FIND])
+                for shard, at in grouped.items()
+                for start in range(0, len(at), CHATS_A_FIND)
+            )
+        )
         return results
 
     async def list_chats(self, owner: str, cursor: str, limit: int) -> ChatPage:

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from mesh.errors import IdempotencyConflict, InvalidArgument, NotFound
-from mesh.mailbox import ids
+from mesh.mailbox import ids, reading
 from mesh.mailbox.model import (
     IncomingMessage,
     OutboxKind,
@@ -288,6 +288,18 @@ async def test_unknown_chats_are_not_found(store: MailboxStore) -> None:
     assert isinstance(failed(none), NotFound)
     with pytest.raises(NotFound):
         await store.history(unique("eve"), chat_id, limit=5)
+
+
+async def test_many_chats_are_looked_up_in_parts(
+    store: MailboxStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than fit one reply, in any order and some twice: each result in its place."""
+    monkeypatch.setattr(reading, "CHATS_A_FIND", 2)
+    ann = unique("ann")
+    chats = [(await store.open_chat(ann, unique("peer"))).chat.chat_id for _ in range(5)]
+    asked = [chats[place] for place in (4, 0, 0, 2, 3, 1, 4)]
+    found = await store.get_chats([(ann, chat_id) for chat_id in asked])
+    assert [getattr(one, "chat_id", "") for one in found] == asked
 
 
 async def test_the_list_is_paged_newest_first(store: MailboxStore) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mesh.breaker import Breaker, Part
-from mesh.errors import DeadlineExceeded, MessengerError, Unavailable
+from mesh.errors import DeadlineExceeded, Internal, MessengerError, Unavailable
 from mesh.mailbox import documents, writing
 from mesh.mailbox.appending import read_head
 from mesh.mailbox.driver import Shard
@@ -419,3 +419,14 @@ async def test_errors_say_nothing_of_the_inside(mongo: Make, mongods: list[Mongo
     with pytest.raises(Unavailable) as caught:
         await nowhere.list_chats(unique("ann"), "", 5)
     assert caught.value.detail == "The mailbox does not answer; try again."
+
+
+async def test_what_does_not_fit_one_reply_is_no_short_answer(mongo: Make, shards: Shards) -> None:
+    """Where a find would be cut, the caller is told so, and does not take a part for the whole."""
+    owner = unique("ann")
+    large = [{"owner": owner, "message_id": str(n), "text": "x" * 2**20} for n in range(17)]
+    shards.raw(0, "messages").insert_many(large)
+    shard = mongo()._shards[0]
+    assert len(await shard.find("messages", {"owner": owner}, limit=9)) == 9
+    with pytest.raises(Internal, match="one reply"):
+        await shard.find("messages", {"owner": owner}, limit=99)
