@@ -4,17 +4,24 @@ import asyncio
 import random
 import time
 from contextlib import ExitStack
+from datetime import UTC, datetime
 
 from bench.fleet import Fleet
 from bench.measure import Sample, left, merged
 from bench.people import Person, side_by_side
 from bench.report import Context, Result
 from bench.rig import Address, Rig, rig
-from bench.scenarios.holding import BATCH, DAY_S, STREAM_LENGTH, event
+from bench.scenarios.holding import BATCH, DAY_S, STREAM_LENGTH
 from bench.scenarios.send import Pairs
 from bench.sockets import Kind, kind_of, member_of, method_of
 from bench.stats import Figures, latencies
 from mesh.bus import Bus
+from mesh.errors import MessengerError
+from mesh.mailbox import ids
+from mesh.mailbox.model import IncomingMessage, StoredMessage
+from mesh.mailbox.mongo import MongoMailbox
+from mesh.wire import message_fields
+from messenger.events.v1 import notifications_pb2
 
 VICTIM = "edge-1"
 OTHERS_PER_S = 20.0
@@ -95,6 +102,7 @@ class Comers:
 
     Args:
         address: the edges; the first is the one that will die.
+        shards: URIs of the mailboxes.
         redis_urls: nodes of the bus.
         names: begins every user's id.
         count: clients.
@@ -102,10 +110,17 @@ class Comers:
     """
 
     def __init__(
-        self, address: Address, redis_urls: tuple[str, ...], names: str, count: int, source: str
+        self,
+        address: Address,
+        shards: tuple[str, ...],
+        redis_urls: tuple[str, ...],
+        names: str,
+        count: int,
+        source: str,
     ) -> None:
         self._address = address
         self._sample = Sample()
+        self._store = MongoMailbox(shards)
         self._bus = Bus(redis_urls, retention=DAY_S, length=STREAM_LENGTH)
         self._comers = [Comer(self._sample, address, f"{names}-{n}", source) for n in range(count)]
 
@@ -118,13 +133,27 @@ class Comers:
         self._sample.counts.clear()
 
     async def tell(self, number: int) -> None:
-        """Publishes an event with that number to every one of them; again what a busy node did not take."""
-        users = [comer.user_id for comer in self._comers]
-        while users:
-            some, users = users[:BATCH], users[BATCH:]
-            outcomes = await self._bus.publish([(user, event(str(number))) for user in some])
-            if refused := [user for user, outcome in zip(some, outcomes, strict=True) if outcome]:
-                users += refused
+        """Tells every one of them a message with that number, as dbstore does: the mailbox, then the stream.
+
+        Again where a busy part did not take it.
+        """
+        waiting = [_message(comer.user_id, number) for comer in self._comers]
+        while waiting:
+            some, waiting = waiting[:BATCH], waiting[BATCH:]
+            stored = await self._store.append_incoming(some)
+            told = [
+                (one.message.owner, _event(one.message))
+                for one in stored
+                if not isinstance(one, MessengerError)
+            ]
+            outcomes = iter(await self._bus.publish(told))
+            refused = [
+                message
+                for message, one in zip(some, stored, strict=True)
+                if isinstance(one, MessengerError) or next(outcomes)
+            ]
+            if refused:
+                waiting += refused
                 await asyncio.sleep(REFUSED_PAUSE_S)
 
     async def whole(self, number: int) -> tuple[float, int, Sample]:
@@ -136,6 +165,23 @@ class Comers:
         late = await left(wanting, WHOLE_S)
         self._sample.counts["gaps"] = sum(comer.gaps for comer in self._comers)
         return time.monotonic(), late, self._sample
+
+
+def _message(user_id: str, number: int) -> IncomingMessage:
+    sender_id = f"{user_id}-friend"
+    return IncomingMessage(
+        owner=user_id,
+        chat_id=ids.chat_id(user_id, sender_id),
+        message_id=ids.next_message_id(time.time_ns(), "", random.getrandbits),
+        sender_id=sender_id,
+        text=str(number),
+        created_at=datetime.now(UTC),
+    )
+
+
+def _event(message: StoredMessage) -> bytes:
+    body = notifications_pb2.MessageNew(message=message_fields(message))
+    return notifications_pb2.Notification(message_new=body).SerializeToString()
 
 
 def storm(context: Context, *, clients: int, generators: int, workers: int, shards: int) -> Result:
@@ -152,9 +198,10 @@ def storm(context: Context, *, clients: int, generators: int, workers: int, shar
     runs: list[Figures] = []
     with ExitStack() as leave:
         running = leave.enter_context(rig(shards=shards, edges=workers))
-        redis, behind = tuple(running.env()["REDIS_URLS"].split()), running.behind
+        env, behind = running.env(), running.behind
+        places = tuple(env["MONGO_SHARDS"].split()), tuple(env["REDIS_URLS"].split())
         each = clients // generators
-        made = [(behind, redis, f"storm{n}", each, f"127.0.0.{n + 2}") for n in range(generators)]
+        made = [(behind, *places, f"storm{n}", each, f"127.0.0.{n + 2}") for n in range(generators)]
         comers = leave.enter_context(Fleet(Comers, made))
         others = Address(ports=behind.ports[1:], secret=behind.secret)
         pairs = leave.enter_context(Fleet(Pairs, [(others, "calm", 16, "127.0.0.99")]))
