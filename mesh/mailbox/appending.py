@@ -169,7 +169,7 @@ class Appender:
             for item in items
             if item.waits and isinstance(item.new, NewMessage)
         }
-        if not pairs or not (found := await blocks.find(self._shard, set(pairs.values()))):
+        if not pairs or not (found := await blocks.find(self._shard, set(pairs.values()), lane="appends")):
             return
         refused = {key: error for key, pair in pairs.items() if (error := blocks.refusal(found, *pair))}
         held = [item for item in items if item.waits and item.key in refused]
@@ -178,7 +178,9 @@ class Appender:
     async def _read_chats(self, keys: set[str]) -> dict[str, Log]:
         fields = {"peer_id": 1, "item_id": 1, "seq": 1, "incoming": 1, "top": 1}
         query = {"_id": {"$in": sorted(keys)}}
-        chats = await self._shard.find(documents.CHATS, query, limit=len(keys), fields=fields, committed=True)
+        chats = await self._shard.find(
+            documents.CHATS, query, limit=len(keys), fields=fields, committed=True, lane="appends"
+        )
         return {
             chat["_id"]: Log(
                 peer_id=chat["peer_id"], item_id=chat.get("item_id", ""), head=documents.read_head(chat)
@@ -239,7 +241,7 @@ class Appender:
         if not items:
             return
         query = {"$or": [_identity(item.new) for item in items]}
-        found = await self._shard.find(documents.MESSAGES, query, limit=len(items))
+        found = await self._shard.find(documents.MESSAGES, query, limit=len(items), lane="appends")
         entries = map(documents.read_entry, found)
         stored = {_key_of(entry.message): entry for entry in entries}
         for item in items:
@@ -277,6 +279,7 @@ async def read_head(shard: Shard, key: str, seen: object = None) -> Head:
         order={"_id": -1},
         committed=True,
         seen=seen,
+        lane="appends",
     )
     return documents.read_head(found[0] if found else None)
 

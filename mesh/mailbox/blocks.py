@@ -15,7 +15,7 @@ from typing import Literal
 from mesh.errors import FailedPrecondition, Unavailable
 from mesh.mailbox import documents
 from mesh.mailbox.documents import Document
-from mesh.mailbox.driver import LONGEST_S, Shard
+from mesh.mailbox.driver import LONGEST_S, Lane, Shard
 from mesh.mailbox.model import OutboxEntry, OutboxKind
 
 Side = Literal["out", "in"]
@@ -52,7 +52,11 @@ def refusal(blocks: Collection[Block], owner: str, peer_id: str) -> FailedPrecon
 
 
 async def find(
-    shard: Shard, pairs: Collection[tuple[str, str]], longest_s: float = LONGEST_S
+    shard: Shard,
+    pairs: Collection[tuple[str, str]],
+    longest_s: float = LONGEST_S,
+    *,
+    lane: Lane = "calls",
 ) -> frozenset[Block]:
     """All blocks between these pairs of owner and other, by one command."""
     found: dict[str, Block] = {
@@ -60,7 +64,7 @@ async def find(
     }
     query = {"_id": {"$in": list(found)}} | STANDS
     stand = await shard.find(
-        documents.BLOCKS, query, limit=len(found), fields={"_id": 1}, longest_s=longest_s
+        documents.BLOCKS, query, limit=len(found), fields={"_id": 1}, longest_s=longest_s, lane=lane
     )
     return frozenset(found[one["_id"]] for one in stand)
 

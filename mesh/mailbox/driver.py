@@ -31,12 +31,12 @@ Result = TypeVar("Result")
 
 DATABASE = "messenger"  # where the URI names none
 LONGEST_S = 2.0
-# Operations in flight on one shard. Calls carry many messages each, so that is plenty; it keeps a shard that
-# hangs from taking all of Motor's threads, of which there are enough for eight shards.
-IN_FLIGHT = 16
-# And what reads through whole mailboxes, besides: it must not take the place of what is quick.
-SCANS_IN_FLIGHT = 2
-MOTOR_THREADS = 8 * (IN_FLIGHT + SCANS_IN_FLIGHT)
+Lane = Literal["calls", "appends", "scans"]
+PLACES: dict[Lane, int] = {"calls": 16, "appends": 4, "scans": 2}
+"""Operations in flight on one shard, by lane. Calls carry many messages each, so that is plenty; it keeps a
+shard that hangs from taking all of Motor's threads, of which there are enough for eight shards. What appends
+waits behind nobody who reads, and what reads through whole mailboxes takes nobody's place who is quick."""
+MOTOR_THREADS = 8 * sum(PLACES.values())
 MAJORITY = WriteConcern(w="majority")
 
 
@@ -62,8 +62,7 @@ class Shard:
         self._client = _open_client(uri, driver, listeners)
         self._time_left = time_left
         self._part = part
-        self._slots = asyncio.Semaphore(IN_FLIGHT)
-        self._scans = asyncio.Semaphore(SCANS_IN_FLIGHT)
+        self._places = {lane: asyncio.Semaphore(count) for lane, count in PLACES.items()}
         self._met = False
         database = self._client.get_default_database(DATABASE)
         self.messages: AsyncCollection[Document] = database.get_collection(MESSAGES, write_concern=MAJORITY)
@@ -74,11 +73,13 @@ class Shard:
         self.forgetful_chats = self.chats.with_options(write_concern=WriteConcern(w=1))
 
     async def run(
-        self, operation: Callable[[], Awaitable[Result]], longest_s: float = LONGEST_S, *, scan: bool = False
+        self,
+        operation: Callable[[], Awaitable[Result]],
+        longest_s: float = LONGEST_S,
+        *,
+        lane: Lane = "calls",
     ) -> Result:
         """The operation's result, within `longest_s` seconds and the caller's time.
-
-        Those that `scan` whole mailboxes have places of their own, and few.
 
         Cancelling the caller does not cancel the operation: that would cost its connection and leave it
         undecided; it ends by its own timeout. Duplicate keys come through as PyMongo's DuplicateKeyError or
@@ -86,31 +87,29 @@ class Shard:
         the client's monitor finds it again by itself. So is one that is left alone.
         """
         if self._part is None or longest_s > LONGEST_S:
-            return await self._run(operation, longest_s, scan=scan)
+            return await self._run(operation, longest_s, lane)
         async with self._part.asked():
             try:
-                return await self._run(operation, longest_s, scan=scan)
+                return await self._run(operation, longest_s, lane)
             except (BulkWriteError, DuplicateKeyError) as error:
                 answer = error
         raise answer
 
-    async def _run(
-        self, operation: Callable[[], Awaitable[Result]], longest_s: float, *, scan: bool
-    ) -> Result:
+    async def _run(self, operation: Callable[[], Awaitable[Result]], longest_s: float, lane: Lane) -> Result:
         if self._met and not self._client.nodes:
             raise _unavailable()
         left = min(longest_s, self._time_left())
         if left <= 0:
             raise _out_of_time()
         with tracing.span("mongodb", SpanKind.CLIENT), self._translated(), pymongo.timeout(left):
-            slots = self._scans if scan else self._slots
-            if slots.locked():
+            places = self._places[lane]
+            if places.locked():
                 async with asyncio.timeout(left):
-                    await slots.acquire()
+                    await places.acquire()
             else:
-                await slots.acquire()  # at once
+                await places.acquire()  # at once
             task = asyncio.ensure_future(operation())
-            task.add_done_callback(partial(_release, slots))
+            task.add_done_callback(partial(_release, places))
             result = await asyncio.shield(task)
             self._met = True
             return result
@@ -123,7 +122,7 @@ class Shard:
         Args:
             command: as the server takes it, with its write concern.
         """
-        reply = await self.run(lambda: self._command(command))
+        reply = await self.run(lambda: self._command(command), lane="appends")
         if "writeConcernError" in reply:
             raise _unavailable()
         return reply
@@ -139,7 +138,7 @@ class Shard:
         committed: bool = False,
         seen: object = None,
         longest_s: float = LONGEST_S,
-        scan: bool = False,
+        lane: Lane = "calls",
     ) -> list[Document]:
         """What a query finds, by one command and in one reply: a cursor of the client's costs as much again.
 
@@ -152,7 +151,7 @@ class Shard:
             committed: only what survives any failover, since a majority has it.
             seen: `operationTime` of an earlier reply; waits until a majority has everything up to then.
             longest_s: see `run`.
-            scan: see `run`.
+            lane: whose places it takes.
 
         Raises:
             Internal: the documents are too large for one reply.
@@ -164,7 +163,7 @@ class Shard:
             command["sort"] = order
         if committed:
             command["readConcern"] = {"level": "majority"} | ({"afterClusterTime": seen} if seen else {})
-        cursor = (await self.run(lambda: self._command(command), longest_s, scan=scan))["cursor"]
+        cursor = (await self.run(lambda: self._command(command), longest_s, lane=lane))["cursor"]
         if cursor["id"]:
             raise Internal("The mailbox holds more than fits into one reply.")
         batch: list[Document] = cursor["firstBatch"]
@@ -222,8 +221,8 @@ class Shard:
         return _unavailable() if self._time_left() > 0 else _out_of_time()
 
 
-def _release(slots: asyncio.Semaphore, task: "asyncio.Future[Any]") -> None:
-    slots.release()
+def _release(places: asyncio.Semaphore, task: "asyncio.Future[Any]") -> None:
+    places.release()
     if not task.cancelled():
         task.exception()  # nobody else may be left to look at it
 

@@ -26,7 +26,7 @@ class MongoSearcher(Sharded):
             await self._require_chat(owner, chat_id)
         shard = self._of(owner)
         wanted, order = _filter(owner, query, chat_id, cursor), {"message_id": -1}
-        found = await shard.find(documents.MESSAGES, wanted, limit=limit + 1, order=order, scan=True)
+        found = await shard.find(documents.MESSAGES, wanted, limit=limit + 1, order=order, lane="scans")
         messages = list(map(documents.read_message, found))
         page = tuple(messages[:limit])
         return FoundPage(messages=page, next_cursor=page[-1].message_id if len(messages) > limit else "")

@@ -8,7 +8,7 @@ import pytest
 
 from mesh.errors import Unavailable
 from mesh.mailbox import blocks, counting, documents, writing
-from mesh.mailbox.driver import SCANS_IN_FLIGHT, Shard
+from mesh.mailbox.driver import PLACES, Shard
 from mesh.mailbox.model import StoredChat, StoredMessage
 from mesh.mailbox.mongo import MongoMailbox
 from tests.mailbox.support import (
@@ -224,14 +224,27 @@ async def test_searches_have_places_of_their_own(mongo: Make) -> None:
     """However many search, what is quick does not wait for them, and they do not wait for ever."""
     store = mongo(time_left=lambda: 0.3)
     ann, _, chat_id = await opened_on(store, 0)
-    scans = store._shards[0]._scans
-    for _ in range(SCANS_IN_FLIGHT):
+    scans = store._shards[0]._places["scans"]
+    for _ in range(PLACES["scans"]):
         await scans.acquire()
     with pytest.raises(Unavailable):
         await store.search(ann, "x", limit=5)
     await send(store, ann, chat_id, "hello")
     scans.release()
     assert len((await store.search(ann, "hello", limit=5)).messages) == 1
+
+
+async def test_sending_waits_behind_nobody_who_reads(mongo: Make) -> None:
+    """However many read, what is sent, known chat or not, has places of its own, on both sides."""
+    store = mongo(time_left=lambda: 1.0)
+    ann, _, chat_id = await opened_on(mongo(), 0)
+    reading = store._shards[0]._places["calls"]
+    for _ in range(PLACES["calls"]):
+        await reading.acquire()
+    [message] = await send(store, ann, chat_id, "hello")
+    await deliver(store, message)
+    with pytest.raises(Unavailable):
+        await store.list_chats(ann, "", 5)
 
 
 # Dead shards
