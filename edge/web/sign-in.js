@@ -50,12 +50,14 @@ export class SignIn {
     sessionStorage.removeItem('by-name');
     byId('sign-in').hidden = false;
     byId('sign-in-error').textContent = why;
-    byId('token').focus();
+    const box = byId('token-box');
+    box.open = false;
     const response = await fetch(PATH).catch(() => null);
     const here = response?.status === 204;
     byId('by-name').hidden = !here;
-    byId('token-box').open = !here;
-    if (here && !byId('sign-in').hidden) byId('name').focus();
+    if (byId('sign-in').hidden || box.open) return; // whoever has begun meanwhile is not disturbed
+    box.open = !here;
+    byId(here ? 'name' : 'token').focus();
   }
 
   /** A younger token of who signed in by a name, else ''. */

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from playwright.async_api import WebSocketRoute, expect
+from playwright.async_api import Route, WebSocketRoute, expect
 
 from tests.browser.support import OpenWindow, Past, somebody, two_people
 
@@ -237,6 +237,27 @@ async def test_on_a_phone_list_and_conversation_are_two_views(window: OpenWindow
     await bob.page.get_by_role("link", name="Back").tap()
     await expect(bob.chat()).to_be_visible()
     await expect(bob.composer()).to_be_hidden()
+
+
+async def test_who_has_begun_to_sign_in_is_not_disturbed(window: OpenWindow) -> None:
+    """What the page asks the edge about itself may take long: a box that was opened meanwhile stays open."""
+    alice = await window(somebody("alice"))
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        asked.set()
+        await answer.wait()
+        await route.continue_()
+
+    await alice.page.route("**/dev/token", hold)
+    await alice.page.get_by_role("button", name="Sign out").click()
+    await asked.wait()
+    await alice.page.get_by_text("Sign in with a token").click()
+    await alice.page.get_by_label("Access token").fill("one.two.three")
+    answer.set()
+    await expect(alice.page.get_by_label("Your name")).to_be_visible()
+    await expect(alice.page.get_by_label("Access token")).to_be_focused()
+    await expect(alice.page.get_by_role("button", name="Use the token")).to_be_visible()
 
 
 async def test_a_token_that_is_not_accepted_is_said(window: OpenWindow) -> None:
