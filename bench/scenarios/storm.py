@@ -15,13 +15,12 @@ from bench.scenarios.holding import BATCH, DAY_S, STREAM_LENGTH
 from bench.scenarios.send import Pairs
 from bench.sockets import Kind, kind_of, member_of, method_of
 from bench.stats import Figures, latencies
+from dbstore.rules import receiver_copy
 from mesh.bus import Bus
 from mesh.errors import MessengerError
 from mesh.mailbox import ids
-from mesh.mailbox.model import IncomingMessage, StoredMessage
+from mesh.mailbox.model import IncomingMessage
 from mesh.mailbox.mongo import MongoMailbox
-from mesh.wire import message_fields
-from messenger.events.v1 import notifications_pb2
 
 VICTIM = "edge-1"
 OTHERS_PER_S = 20.0
@@ -141,11 +140,7 @@ class Comers:
         while waiting:
             some, waiting = waiting[:BATCH], waiting[BATCH:]
             stored = await self._store.append_incoming(some)
-            told = [
-                (one.message.owner, _event(one.message))
-                for one in stored
-                if not isinstance(one, MessengerError)
-            ]
+            told = [receiver_copy(one.message) for one in stored if not isinstance(one, MessengerError)]
             outcomes = iter(await self._bus.publish(told))
             refused = [
                 message
@@ -177,11 +172,6 @@ def _message(user_id: str, number: int) -> IncomingMessage:
         text=str(number),
         created_at=datetime.now(UTC),
     )
-
-
-def _event(message: StoredMessage) -> bytes:
-    body = notifications_pb2.MessageNew(message=message_fields(message))
-    return notifications_pb2.Notification(message_new=body).SerializeToString()
 
 
 def storm(context: Context, *, clients: int, generators: int, workers: int, shards: int) -> Result:
