@@ -12,7 +12,7 @@ from dbapi.events import entry_of
 from dbapi.outbox import Announcer
 from mesh import call
 from mesh.assertion import Verifier
-from mesh.batching import Batcher
+from mesh.batching import Batcher, Step
 from mesh.errors import Internal, MessengerError, PermissionDenied, Unauthenticated
 from mesh.mailbox.model import (
     Appended,
@@ -45,9 +45,10 @@ class MailboxService(dbapi_pb2_grpc.MailboxServiceServicer):
         self._store = store
         self._announcer = announcer
         self._verifier = verifier
-        # A shard that hangs must not hold up the others' messages.
+        # A shard that hangs must not hold up the others' messages; those that get on go together.
+        step = Step()
         self._appends: list[Batcher[tuple[NewMessage, str], Appended]] = [
-            Batcher(self._append, name="appends") for _ in range(store.shard_count)
+            Batcher(self._append, name="appends", step=step) for _ in range(store.shard_count)
         ]
 
     async def OpenChat(

@@ -1,6 +1,7 @@
 """Which devices of which users this edge holds, and each one's place in its user's events."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -76,21 +77,24 @@ class Follower:
         self._held: list[Pushed] | None = []
         self._filled: frozenset[str] = frozenset()
 
-    def push(self, event: Pushed) -> None:
-        """Takes a live event; holds it back while a catch-up is under way."""
+    def push(self, events: Sequence[Pushed]) -> None:
+        """Takes live events; holds them back while a catch-up is under way."""
         if self._held is None:
-            self._pass(event)
-        elif len(self._held) < MAX_HELD:
-            self._held.append(event)
+            self._pass(events)
+        else:
+            self._held += events[: MAX_HELD - len(self._held)]
 
-    def _pass(self, event: Pushed) -> None:
+    def _pass(self, events: Sequence[Pushed]) -> None:
+        if due := [event for event in events if self._is_due(event)]:
+            self._deliver(due)
+
+    def _is_due(self, event: Pushed) -> bool:
         if event.place is not None and not event.place.is_next_after(self.position):
             if event.place.follows(self.position):
                 self.missed(self)
-            return
+            return False
         self.position = event.place or self.position
-        if event.frame:
-            self._deliver((event,))
+        return bool(event.frame)
 
     def catch_up(self, events: Sequence[Pushed]) -> None:
         """Delivers a catch-up, less what the one before filled in already."""
@@ -113,8 +117,7 @@ class Follower:
         """Goes live behind `position`, beginning with what was held back."""
         self.position = position
         held, self._held = self._held or [], None
-        for event in held:
-            self._pass(event)
+        self._pass(held)
 
 
 class Hub:
@@ -205,20 +208,16 @@ class Hub:
         if not followers:
             return
         if isinstance(pushed, bytes):
-            self._hand_out(self._backlog.ephemeral(pushed), user_id, followers)
-            return
-        for entry in pushed:
-            self._hand_out(self._backlog.written(entry), user_id, followers)
-        BUS_LAG.record(max(time.time() - pushed[0].event_id.ms / 1000, 0.0))
-
-    def _hand_out(self, event: Pushed, user_id: str, followers: Iterable[Follower]) -> None:
-        if tracing.sampled(event.traceparent):
-            with tracing.span("push", SpanKind.CONSUMER, parent=event.traceparent, **{"user.id": user_id}):
-                _push(event, followers)
+            events = [self._backlog.ephemeral(pushed)]
         else:
-            _push(event, followers)
-        if event.accepted_at:
-            DELIVERY.record(max(time.time() - event.accepted_at, 0.0))
+            events = [self._backlog.written(entry) for entry in pushed]
+            BUS_LAG.record(max(time.time() - pushed[0].event_id.ms / 1000, 0.0))
+        with _spans(user_id, events):
+            for follower in tuple(followers):
+                follower.push(events)
+        for event in events:
+            if event.accepted_at:
+                DELIVERY.record(max(time.time() - event.accepted_at, 0.0))
 
     def _resync(self, users: Iterable[str]) -> None:
         """Brings the devices of users up from their places, as if they had just connected."""
@@ -251,9 +250,14 @@ def _nobody_asks(_: Follower) -> None:
     """Before a hub has taken a follower on."""
 
 
-def _push(event: Pushed, followers: Iterable[Follower]) -> None:
-    for follower in tuple(followers):
-        follower.push(event)
+def _spans(user_id: str, events: Sequence[Pushed]) -> contextlib.ExitStack:
+    """The piece of pushing in each of the events' traces."""
+    with contextlib.ExitStack() as spans:
+        for event in events:
+            if tracing.sampled(event.traceparent):
+                parent, of_user = event.traceparent, {"user.id": user_id}
+                spans.enter_context(tracing.span("push", SpanKind.CONSUMER, parent=parent, **of_user))
+        return spans.pop_all()
 
 
 def _start(cursor: EventId | None, caught: Caught) -> Start:

@@ -44,6 +44,9 @@ SUBPROTOCOL = "jsonrpc-2.0"
 MAX_CALLS = 64
 """Frames of one socket that are worked on at once; beyond it the socket is not read."""
 
+EVENTS_A_WRITE = 16
+"""Events that are written together; between two writes it is looked at whether the client reads."""
+
 RECONNECTS_PER_SECOND = 500
 """How many clients of a leaving edge are told to come back in one second."""
 
@@ -356,8 +359,11 @@ class _Socket:
             self._follower.release(self._follower.position)
 
     def _deliver(self, events: Sequence[Pushed]) -> None:
-        for event in events:
-            self.send_soon(event.frame)
+        """Writes events, few by one system call each: what a write costs hardly depends on its size."""
+        for start in range(0, len(events), EVENTS_A_WRITE):
+            if self._is_slow():
+                return
+            self._write(*(event.frame for event in events[start : start + EVENTS_A_WRITE]))
 
     def send_soon(self, frame: bytes) -> None:
         """Writes a frame, unless it is empty, without waiting; who does not read is closed with 4001."""
@@ -371,13 +377,13 @@ class _Socket:
         self.close_soon(Close.SLOW_CONSUMER, "too much waits to be read")
         return True
 
-    def _write(self, text: bytes) -> None:
-        """Writes a frame past the library, whose own way took an eighth of an edge's time under `bench send`.
+    def _write(self, *texts: bytes) -> None:
+        """Writes frames past the library, whose own way took an eighth of an edge's time under `bench send`.
 
         Frames cannot mix: whatever the library writes it writes at once, and nobody asks it to fragment.
         """
         if self._connection.state is State.OPEN:
-            self._connection.transport.write(text_frame(text))
+            self._connection.transport.write(b"".join(map(text_frame, texts)))
 
     def close_soon(self, code: Close, reason: str) -> None:
         """Begins to close the socket without waiting for the other side."""

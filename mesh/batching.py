@@ -24,6 +24,48 @@ SIZE = metrics.histogram(
 Flush = Callable[[Sequence[T]], Awaitable[Sequence[R | Exception]]]
 
 
+MANY = 4
+"""Items under way beside a batch for which it is worth waiting."""
+
+GRACE = 0.02
+"""Seconds that others may take longer than twice as long as who waits for them."""
+
+
+class Step:
+    """Keeps batchers in step under load: batches that began side by side end together.
+
+    What follows a batch then gathers for all of them at once. Two shards whose batches end by turns have all
+    that comes after them done in batches of half the size.
+    """
+
+    def __init__(self) -> None:
+        self._under_way: dict[asyncio.Future[None], int] = {}
+
+    async def run(self, work: Awaitable[R], items: int) -> R:
+        """The work's result, once what is under way beside it has ended.
+
+        Who is far behind is not waited for, nor counted again before its end; neither are few items.
+
+        Args:
+            work: one batch.
+            items: how many are in it.
+        """
+        loop = asyncio.get_running_loop()
+        began, ended = loop.time(), loop.create_future()
+        self._under_way[ended] = items
+        try:
+            result = await work
+        finally:
+            self._under_way.pop(ended, None)
+            ended.set_result(None)
+        others = dict(self._under_way)
+        if sum(others.values()) >= MANY:
+            _, behind = await asyncio.wait(others, timeout=loop.time() - began + GRACE)
+            for one in behind:
+                self._under_way.pop(one, None)
+        return result
+
+
 class Batcher(Generic[T, R]):
     """Gathers concurrent submissions into calls of `flush`.
 
@@ -37,6 +79,7 @@ class Batcher(Generic[T, R]):
         max_items: items a flush, at most.
         max_pending: items that may wait; beyond it `submit` raises ResourceExhausted.
         concurrency: flushes that may be in flight at once; 1 keeps the order of effects.
+        step: shared with the batchers that this one is kept in step with.
     """
 
     def __init__(
@@ -47,6 +90,7 @@ class Batcher(Generic[T, R]):
         max_items: int = 256,
         max_pending: int = 10_000,
         concurrency: int = 1,
+        step: Step | None = None,
     ) -> None:
         self._flush = flush
         self._name = name
@@ -54,6 +98,7 @@ class Batcher(Generic[T, R]):
         self._max_items = max_items
         self._max_pending = max_pending
         self._concurrency = concurrency
+        self._step = step or Step()
         self._pending: list[tuple[T, call.Call, asyncio.Future[R]]] = []
         self._flushing: set[asyncio.Task[None]] = set()
 
@@ -125,7 +170,8 @@ class Batcher(Generic[T, R]):
             ) as span:
                 deadline = max(one.deadline for _, one, _ in live)
                 call.enter(call.Call(deadline=deadline, traceparent=span.traceparent))
-                settled = list(zip(futures, await self._flush([item for item, _, _ in live]), strict=True))
+                flush = self._flush([item for item, _, _ in live])
+                settled = list(zip(futures, await self._step.run(flush, len(live)), strict=True))
         except Exception as error:  # whatever it is, it is every submitter's to handle
             settled = [(future, error) for future in futures]
         for future, result in settled:

@@ -25,6 +25,8 @@ class MongoOutbox(MongoChanger):
     async def due(self, shard: int, older_than: timedelta, limit: int) -> list[OutboxEntry]:
         """See `store.Outbox`."""
         at, until = self._shards[shard], self._now() - older_than
+        if not await _is_any_due(at, until):
+            return []
         marked = await _marked(at, documents.MESSAGES, "outbox", until, limit)
         await self._appenders[shard].fold(documents.read_entry(one) for one in marked)
         entries = [documents.message_entry(one) for one in marked]
@@ -89,6 +91,16 @@ def _clear_change(ref: OutboxRef) -> list[UpdateOne]:
         UpdateOne({"_id": key, f"{mark}.version": ref.version}, {"$unset": {mark: ""}})
         for mark in documents.CHANGE_MARKS
     ]
+
+
+async def _is_any_due(shard: Shard, until: datetime) -> bool:
+    """Whether there is any mark from before then: relays look all the time, and there hardly ever is."""
+    of_messages, of_chats = ("outbox", *documents.CHANGE_MARKS), documents.MARKS.values()
+    for collection, marks in ((documents.MESSAGES, of_messages), (documents.CHATS, of_chats)):
+        old = {"$or": [{f"{mark}.at": {"$lte": until}} for mark in marks]}
+        if await shard.find_one(collection, old, {"_id": 1}):
+            return True
+    return False
 
 
 async def _marked(shard: Shard, collection: str, mark: str, until: datetime, limit: int) -> list[Document]:

@@ -14,6 +14,10 @@ from mesh.stack.ca import OPERATOR, Authority
 from mesh.stack.settings import Secrets, StackSettings
 
 LOOPBACK = "127.0.0.1"
+
+ENGINE = "log=(file_max=16MB),eviction_dirty_target=25,eviction_dirty_trigger=50"
+"""WiredTiger's: journals of 16 MB laid beforehand, for to write into a file that grows costs its flush twice;
+and a small cache that does not write out pages which change again at once."""
 REDIS_NODES = 2
 EDGES = 2
 
@@ -219,9 +223,10 @@ def _mongod(
         "--setParameter", "scramSHA256IterationCount=5000",
         # Small: eight of them share a laptop.
         "--wiredTigerCacheSizeGB", "0.25", "--oplogSize", "64",
-        # Else each takes 300 MB of journal before the first document.
-        "--wiredTigerEngineConfigString", "log=(prealloc=false,file_max=16MB)",
+        "--wiredTigerEngineConfigString", ENGINE,
         "--setParameter", "diagnosticDataCollectionEnabled=false",
+        # Nobody reads the past. Else a chat keeps the versions of its last five minutes, one a message.
+        "--setParameter", "minSnapshotHistoryWindowInSeconds=0",
         # How long a stopping primary waits for its clients and its successor; alone it has none.
         "--setParameter", f"shutdownTimeoutMillisForSignaledShutdown={100 if alone else 2000}",
     )  # fmt: skip

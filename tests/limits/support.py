@@ -66,7 +66,7 @@ class HandHub:
         body = {"jsonrpc": "2.0", "method": "typing", "params": {"n": next(self._numbers), "x": "x" * size}}
         event = Pushed(place=None, frame=json.dumps(body).encode(), event_id="")
         for follower in tuple(self.followers.get(user_id, ())):
-            follower.push(event)
+            follower.push([event])
 
 
 class Edge:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -238,8 +238,9 @@ async def test_a_duplicate_costs_one_read_more(mongo: Make) -> None:
         (lambda store, owner, chat, at: store.open_chat(owner, "peer-of-all"), ["find"]),
         (lambda store, owner, chat, at: store.mark_read(owner, chat, at), ["find"] * 3 + ["findAndModify"]),
         (lambda store, owner, chat, at: store.advance_peer_read(owner, chat, at), ["findAndModify"]),
+        (lambda store, owner, chat, at: store.due(0, timedelta(days=1), 10), ["find"] * 2),
     ],
-    ids=["list_chats", "get_chats", "history", "open_again", "mark_read", "advance_peer_read"],
+    ids=["list_chats", "get_chats", "history", "open_again", "mark_read", "advance_peer_read", "nothing_due"],
 )
 async def test_what_a_call_costs(mongo: Make, call: Callable[..., Any], cost: list[str]) -> None:
     """Commands of each call, with heads in memory."""
@@ -258,13 +259,19 @@ async def test_reads_are_served_by_indexes(mongo: Make, shards: Shards) -> None:
     ann, _, chat_id = await opened_on(mongo(), 0)
     await send(mongo(), ann, chat_id, "hello")
     messages, chats = shards.raw(0, "messages"), shards.raw(0, "chats")
-    at = {"$exists": True, "$lte": (await chat_of(mongo(), ann, chat_id)).activity}
+    activity = (await chat_of(mongo(), ann, chat_id)).activity
+    assert activity is not None
+    at = {"$exists": True, "$lte": activity}
     own = {"owner": ann, "client_msg_id": "key"}
     plans = {
         "list": chats.find({"owner": ann, "activity": at}).sort([("activity", -1), ("chat_id", 1)]),
         "history": messages.find({"owner": ann, "chat_id": chat_id}).sort("message_id", -1),
         "head": messages.find({"_id": documents.under(f"{ann}:{chat_id}")}).sort("_id", -1),
         "duplicates": messages.find({"$or": [own, own | {"client_msg_id": "other"}]}),
+        "relay's look at messages": messages.find(
+            {"$or": _older(activity, "outbox", *documents.CHANGE_MARKS)}
+        ),
+        "relay's look at chats": chats.find({"$or": _older(activity, *documents.MARKS.values())}),
         "relay": messages.find({"outbox.at": {"$lte": at["$lte"]}}).sort("outbox.at", 1),
         "read marks": chats.find({"outbox_read.at": {"$lte": at["$lte"]}}).sort("outbox_read.at", 1),
         "opened marks": chats.find({"outbox_opened.at": {"$lte": at["$lte"]}}).sort("outbox_opened.at", 1),
@@ -275,6 +282,10 @@ async def test_reads_are_served_by_indexes(mongo: Make, shards: Shards) -> None:
         assert "IXSCAN" in plan, (name, plan)
         assert "COLLSCAN" not in plan, (name, plan)
         assert "'stage': 'SORT'" not in plan, (name, plan)
+
+
+def _older(than: datetime, *marks: str) -> list[dict[str, Any]]:
+    return [{f"{mark}.at": {"$lte": than}} for mark in marks]
 
 
 # Time

@@ -13,6 +13,7 @@ from websockets.exceptions import ConnectionClosed
 
 from edge import table
 from edge.admission import Admission
+from edge.backlog import Pushed
 from edge.calls import Calls
 from edge.hub import Follower, Hub, Start
 from edge.local import local_methods
@@ -173,6 +174,37 @@ async def test_many_connects_at_once(socket: ClientConnection, hub: CountingHub,
     async with asyncio.timeout(5):
         while hub.here:  # noqa: ASYNC110  # the server notices a moment later
             await asyncio.sleep(0.01)
+
+
+class CountingTransport:
+    """A socket's transport that counts writes."""
+
+    def __init__(self, transport: asyncio.WriteTransport) -> None:
+        self.writes = 0
+        self._transport = transport
+
+    def write(self, data: bytes) -> None:
+        """Counts, and writes."""
+        self.writes += 1
+        self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+async def test_events_that_come_together_are_written_together(
+    socket: ClientConnection, gateway: Gateway, hub: CountingHub
+) -> None:
+    """What is pushed at once costs one write a device, and arrives as one frame an event, in order."""
+    await socket.send(json.dumps(session_connect()))
+    assert "result" in json.loads(await socket.recv())
+    [held] = gateway._sockets
+    counting = CountingTransport(held._connection.transport)
+    held._connection.transport = cast(asyncio.Transport, counting)
+    [follower] = hub.here
+    follower.push([Pushed(place=None, event_id="", frame=text) for text in (b"1", b"2", b"3")])
+    assert [await socket.recv() for _ in range(3)] == ["1", "2", "3"]
+    assert counting.writes == 1
 
 
 async def test_an_edge_that_drains(socket: ClientConnection, gateway: Gateway) -> None:

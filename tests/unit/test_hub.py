@@ -216,6 +216,17 @@ async def test_device_that_could_not_be_brought_up_is_tried_again(
     polling.cancel()
 
 
+async def test_what_is_pushed_together_is_delivered_together(world: World) -> None:
+    """Events that came in one push are handed over at once, to be written at once; repeated ones are not."""
+    handed: list[list[bytes]] = []
+    follower = Follower("ann", lambda events: handed.append([event.frame for event in events]))
+    await world.hub.join(follower, None)
+    follower.release(follower.position)
+    world.feed.push(1)
+    world.feed.deliver("ann", tuple(Entry(event_id=place(n), payload=str(n).encode()) for n in (1, 2, 3)))
+    assert handed == [[b"1"], [b"2", b"3"]]
+
+
 async def test_ephemeral_events_pass_at_once(world: World) -> None:
     """An ephemeral event is delivered and moves no cursor."""
     follower = await world.live()

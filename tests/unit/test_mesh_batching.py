@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from mesh import call
-from mesh.batching import Batcher
+from mesh.batching import MANY, Batcher, Step
 from mesh.errors import DeadlineExceeded, NotFound, ResourceExhausted, Unavailable
 
 
@@ -197,3 +197,72 @@ async def test_items_handed_in_together_end_at_the_deadline(flush: Flush) -> Non
         results = await batcher.submit_all([1, 2, 3])
     assert [type(result) for result in results] == [DeadlineExceeded, DeadlineExceeded, ResourceExhausted]
     flush.gate.set()
+
+
+class Pair:
+    """Two batchers in step, each with a flush of its own; the second one's items are many."""
+
+    def __init__(self) -> None:
+        step = Step()
+        self.one, self.other = Flush(), Flush()
+        self.of_one: Batcher[int, int] = Batcher(self.one, step=step)
+        self.of_other: Batcher[int, int] = Batcher(self.other, step=step)
+
+    async def submit(self, beside: int) -> tuple[asyncio.Task[int], asyncio.Task[list[int | Exception]]]:
+        """One item here, and as many there as are told, all under way."""
+        others = asyncio.create_task(self.of_other.submit_all(range(beside)))
+        [task] = await submitted(self.of_one, 1)
+        return task, others
+
+
+async def test_batches_that_began_together_end_together() -> None:
+    """Under load the first in step to end waits for the other, so that what follows takes both at once."""
+    pair = Pair()
+    task, others = await pair.submit(MANY)
+    pair.one.gate.set()
+    await asyncio.sleep(0.01)
+    assert not task.done()
+    pair.other.gate.set()
+    await others
+    assert await task == 2
+
+
+async def test_few_are_not_waited_for() -> None:
+    """Without load a batch is answered when it ends, whatever is under way beside it."""
+    pair = Pair()
+    task, others = await pair.submit(MANY - 1)
+    pair.one.gate.set()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert task.done(), "no clock was asked"
+    assert not others.done()
+    pair.other.gate.set()
+    await others
+
+
+async def test_who_is_far_behind_is_waited_for_once() -> None:
+    """A batch that hangs costs those beside it one short wait, and their next batches none."""
+    pair = Pair()
+    task, others = await pair.submit(MANY)
+    pair.one.gate.set()
+    assert await asyncio.wait_for(task, 5) == 2
+    [again] = await submitted(pair.of_one, 2)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert again.done(), "no clock was asked"
+    assert not others.done()
+    pair.other.gate.set()
+    await others
+
+
+async def test_what_fails_in_step_fails_alone() -> None:
+    """A flush that raises holds up nobody who is in step with it."""
+
+    async def broken(_items: Sequence[int]) -> Sequence[int]:
+        raise Unavailable("down")
+
+    step, flush = Step(), Flush(is_open=True)
+    failing: Batcher[int, int] = Batcher(broken, step=step)
+    outcomes = await failing.submit_all(range(MANY))
+    assert {type(outcome) for outcome in outcomes} == {Unavailable}
+    assert await asyncio.wait_for(Batcher(flush, step=step).submit(1), 5) == 2
