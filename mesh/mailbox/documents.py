@@ -5,7 +5,7 @@ follows ":" in ASCII, so what begins with `prefix:` is the range from there to `
 """
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -39,6 +39,11 @@ _OPTIONAL = (
 _OF_CHAT = ("owner", "chat_id", "peer_id", "item_id")
 # And what it leaves out besides: its version is a field of its own, what antispam says is not folded.
 _NOT_OPTIONAL_IN_LAST = (*_OF_CHAT, "version", "rejected", "edit_rejected", "unchecked", "judged_at")
+
+_MESSAGE_TIMES, _CHAT_TIMES = (
+    [field.name for field in msgspec.structs.fields(kind) if field.type in (datetime, datetime | None)]
+    for kind in (StoredMessage, StoredChat)
+)
 
 
 def chat_key(owner: str, chat_id: str) -> str:
@@ -79,9 +84,17 @@ def message_document(entry: LogEntry) -> Document:
     return document
 
 
+def in_utc(document: Document, *names: str) -> Document:
+    """The document itself, its times of these names in UTC: `Shard.find` reads them without their zone."""
+    for name in names:
+        if time := document.get(name):
+            document[name] = time.replace(tzinfo=UTC)
+    return document
+
+
 def read_message(document: Document) -> StoredMessage:
     """The message of a log's document."""
-    message: StoredMessage = msgspec.convert(document, StoredMessage)
+    message: StoredMessage = msgspec.convert(in_utc(document, *_MESSAGE_TIMES), StoredMessage)
     return message
 
 
@@ -98,10 +111,13 @@ def read_entry(document: Document) -> LogEntry:
 
 
 def read_chat(document: Document) -> StoredChat:
-    """The chat of its document."""
+    """The chat of its document, which is completed by it."""
     if last := document.get("last"):
-        document = document | {"last": last | {name: document[name] for name in _OF_CHAT if name in document}}
-    chat: StoredChat = msgspec.convert(document, StoredChat)
+        in_utc(last, *_MESSAGE_TIMES)
+        for name in _OF_CHAT:
+            if name in document:
+                last[name] = document[name]
+    chat: StoredChat = msgspec.convert(in_utc(document, *_CHAT_TIMES), StoredChat)
     return chat
 
 
@@ -163,7 +179,7 @@ def message_entry(document: Document) -> OutboxEntry:
     message = as_sent(read_message(document))
     return OutboxEntry(
         ref=message_ref(message),
-        at=document["outbox"]["at"],
+        at=in_utc(document["outbox"], "at")["at"],
         peer_id=message.peer_id,
         item_id=message.item_id,
         message=message,
@@ -202,7 +218,7 @@ def removal_mark(message: StoredMessage) -> Document:
 
 def change_entry(document: Document, mark: str) -> OutboxEntry:
     """The outbox entry of a changed message's mark."""
-    told = document[mark]
+    told = in_utc(document[mark], "at", "edited_at")
     message = replace(read_message(document), version=told["version"], changed_at=told["at"])
     if mark == EDIT_MARK:
         edit = replace(message, text=told["text"], edited_at=told["edited_at"], deleted=False)
@@ -212,7 +228,7 @@ def change_entry(document: Document, mark: str) -> OutboxEntry:
 
 def chat_entry(document: Document, kind: OutboxKind) -> OutboxEntry:
     """The outbox entry of a chat's mark: a pointer, the opening, or its blocked flag."""
-    mark = document[MARKS[kind]]
+    mark = in_utc(document[MARKS[kind]], "at")
     ref = OutboxRef(
         kind=kind,
         owner=document["owner"],

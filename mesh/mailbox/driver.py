@@ -142,6 +142,9 @@ class Shard:
     ) -> list[Document]:
         """What a query finds, by one command and in one reply: a cursor of the client's costs as much again.
 
+        Times are in UTC and do not say so, see `documents.in_utc`: the client would take longer to give each
+        its zone than to read the whole rest of a document.
+
         Args:
             collection: its name.
             query: as the server takes it.
@@ -178,12 +181,11 @@ class Shard:
     async def _command(self, command: Document) -> Document:
         """Its reply; sent again, once, where the primary goes meanwhile."""
         database = self.messages.database
-        times = database.codec_options  # left to itself it reads them without their zone
         with suppress(ConnectionFailure):
-            reply: Document = await database.command(command, codec_options=times)
+            reply: Document = await database.command(command)
             if "writeConcernError" not in reply:
                 return reply
-        again: Document = await database.command(command, codec_options=times)
+        again: Document = await database.command(command)
         return again
 
     async def ping(self) -> bool:
