@@ -46,9 +46,9 @@ class MailboxService(dbapi_pb2_grpc.MailboxServiceServicer):
         self._announcer = announcer
         self._verifier = verifier
         # A shard that hangs must not hold up the others' messages; those that get on go together.
-        step = Step()
+        self._step = Step()
         self._appends: list[Batcher[tuple[NewMessage, str], Appended]] = [
-            Batcher(self._append, name="appends", step=step) for _ in range(store.shard_count)
+            Batcher(self._append, name="appends") for _ in range(store.shard_count)
         ]
 
     async def OpenChat(
@@ -217,7 +217,8 @@ class MailboxService(dbapi_pb2_grpc.MailboxServiceServicer):
         self._announcer.announce([replace(entry, traceparent=traceparent) for entry in entries])
 
     async def _append(self, items: Sequence[tuple[NewMessage, str]]) -> Sequence[Appended | Exception]:
-        outcomes = await self._store.append_own([message for message, _ in items])
+        storing = self._store.append_own([message for message, _ in items])
+        outcomes = await self._step.run(storing, len(items))
         # A duplicate's event was announced by the first call, or is the relay's to publish.
         self._announcer.announce(
             [

@@ -32,14 +32,15 @@ GRACE = 0.02
 
 
 class Step:
-    """Keeps batchers in step under load: batches that began side by side end together.
+    """Keeps batches in step under load: those that began side by side go on together.
 
-    What follows a batch then gathers for all of them at once. Two shards whose batches end by turns have all
-    that comes after them done in batches of half the size.
+    What follows then gathers for all of them at once. Two shards whose batches end by turns have all that
+    comes after them done in batches of half the size.
     """
 
     def __init__(self) -> None:
-        self._under_way: dict[asyncio.Future[None], int] = {}
+        self._under_way: dict[object, int] = {}
+        self._waiting: list[asyncio.Future[None]] = []
 
     async def run(self, work: Awaitable[R], items: int) -> R:
         """The work's result, once what is under way beside it has ended.
@@ -51,19 +52,36 @@ class Step:
             items: how many are in it.
         """
         loop = asyncio.get_running_loop()
-        began, ended = loop.time(), loop.create_future()
-        self._under_way[ended] = items
+        began, me = loop.time(), object()
+        self._under_way[me] = items
         try:
             result = await work
         finally:
-            self._under_way.pop(ended, None)
-            ended.set_result(None)
-        others = dict(self._under_way)
-        if sum(others.values()) >= MANY:
-            _, behind = await asyncio.wait(others, timeout=loop.time() - began + GRACE)
-            for one in behind:
-                self._under_way.pop(one, None)
+            self._under_way.pop(me, None)
+            is_last = sum(self._under_way.values()) < MANY
+            released = self._release() if is_last else 0
+        if not is_last:
+            await self._wait(loop.time() - began + GRACE)
+        elif released:
+            await asyncio.sleep(0)  # it goes on with those that it has released
         return result
+
+    async def _wait(self, longest_s: float) -> None:
+        released = asyncio.get_running_loop().create_future()
+        self._waiting.append(released)
+        try:
+            async with asyncio.timeout(longest_s):
+                await released
+        except TimeoutError:
+            self._under_way.clear()
+            self._release()
+
+    def _release(self) -> int:
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            if not one.done():
+                one.set_result(None)
+        return len(waiting)
 
 
 class Batcher(Generic[T, R]):
@@ -79,7 +97,6 @@ class Batcher(Generic[T, R]):
         max_items: items a flush, at most.
         max_pending: items that may wait; beyond it `submit` raises ResourceExhausted.
         concurrency: flushes that may be in flight at once; 1 keeps the order of effects.
-        step: shared with the batchers that this one is kept in step with.
     """
 
     def __init__(
@@ -90,7 +107,6 @@ class Batcher(Generic[T, R]):
         max_items: int = 256,
         max_pending: int = 10_000,
         concurrency: int = 1,
-        step: Step | None = None,
     ) -> None:
         self._flush = flush
         self._name = name
@@ -98,7 +114,6 @@ class Batcher(Generic[T, R]):
         self._max_items = max_items
         self._max_pending = max_pending
         self._concurrency = concurrency
-        self._step = step or Step()
         self._pending: list[tuple[T, call.Call, asyncio.Future[R]]] = []
         self._flushing: set[asyncio.Task[None]] = set()
 
@@ -170,8 +185,7 @@ class Batcher(Generic[T, R]):
             ) as span:
                 deadline = max(one.deadline for _, one, _ in live)
                 call.enter(call.Call(deadline=deadline, traceparent=span.traceparent))
-                flush = self._flush([item for item, _, _ in live])
-                settled = list(zip(futures, await self._step.run(flush, len(live)), strict=True))
+                settled = list(zip(futures, await self._flush([item for item, _, _ in live]), strict=True))
         except Exception as error:  # whatever it is, it is every submitter's to handle
             settled = [(future, error) for future in futures]
         for future, result in settled:

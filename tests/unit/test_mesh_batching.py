@@ -199,70 +199,91 @@ async def test_items_handed_in_together_end_at_the_deadline(flush: Flush) -> Non
     flush.gate.set()
 
 
-class Pair:
-    """Two batchers in step, each with a flush of its own; the second one's items are many."""
+class Beside:
+    """Batches in step, each under way until the test ends it."""
 
     def __init__(self) -> None:
-        step = Step()
-        self.one, self.other = Flush(), Flush()
-        self.of_one: Batcher[int, int] = Batcher(self.one, step=step)
-        self.of_other: Batcher[int, int] = Batcher(self.other, step=step)
+        self._step = Step()
 
-    async def submit(self, beside: int) -> tuple[asyncio.Task[int], asyncio.Task[list[int | Exception]]]:
-        """One item here, and as many there as are told, all under way."""
-        others = asyncio.create_task(self.of_other.submit_all(range(beside)))
-        [task] = await submitted(self.of_one, 1)
-        return task, others
+    def begin(self, items: int) -> tuple[asyncio.Task[str], "asyncio.Future[str]"]:
+        """A batch of so many items, and what ends it."""
+        work: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        return asyncio.create_task(self._step.run(work, items)), work
 
 
-async def test_batches_that_began_together_end_together() -> None:
-    """Under load the first in step to end waits for the other, so that what follows takes both at once."""
-    pair = Pair()
-    task, others = await pair.submit(MANY)
-    pair.one.gate.set()
-    await asyncio.sleep(0.01)
-    assert not task.done()
-    pair.other.gate.set()
-    await others
-    assert await task == 2
+async def turns(count: int = 10) -> None:
+    """Lets everything go on that waits for no clock."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_batches_that_began_together_go_on_together() -> None:
+    """Under load the first to end waits for the others, and all go on in the same turn of the loop."""
+    beside = Beside()
+    batches = [beside.begin(MANY) for _ in range(3)]
+    await turns()
+    for _, work in batches[:2]:
+        work.set_result("stored")
+        await turns()
+    assert not any(task.done() for task, _ in batches)
+    batches[2][1].set_result("stored")
+    while not any(task.done() for task, _ in batches):  # noqa: ASYNC110  # turns are what counts
+        await asyncio.sleep(0)
+    assert all(task.done() for task, _ in batches)
 
 
 async def test_few_are_not_waited_for() -> None:
-    """Without load a batch is answered when it ends, whatever is under way beside it."""
-    pair = Pair()
-    task, others = await pair.submit(MANY - 1)
-    pair.one.gate.set()
-    for _ in range(10):
-        await asyncio.sleep(0)
-    assert task.done(), "no clock was asked"
-    assert not others.done()
-    pair.other.gate.set()
-    await others
+    """Without load a batch goes on when it ends, whatever is under way beside it."""
+    beside = Beside()
+    (task, work), (other, others_work) = beside.begin(MANY), beside.begin(MANY - 1)
+    await turns()
+    work.set_result("stored")
+    await turns()
+    assert task.done()
+    assert not other.done()
+    others_work.set_result("stored")
+    await other
 
 
 async def test_who_is_far_behind_is_waited_for_once() -> None:
     """A batch that hangs costs those beside it one short wait, and their next batches none."""
-    pair = Pair()
-    task, others = await pair.submit(MANY)
-    pair.one.gate.set()
-    assert await asyncio.wait_for(task, 5) == 2
-    [again] = await submitted(pair.of_one, 2)
-    for _ in range(10):
-        await asyncio.sleep(0)
+    beside = Beside()
+    (task, work), (hanging, end) = beside.begin(1), beside.begin(MANY)
+    await turns()
+    work.set_result("stored")
+    assert await asyncio.wait_for(task, 5) == "stored"
+    again, work = beside.begin(1)
+    await turns()
+    work.set_result("stored")
+    await turns()
     assert again.done(), "no clock was asked"
-    assert not others.done()
-    pair.other.gate.set()
-    await others
+    assert not hanging.done()
+    end.set_result("stored")
+    await hanging
 
 
 async def test_what_fails_in_step_fails_alone() -> None:
-    """A flush that raises holds up nobody who is in step with it."""
+    """A batch that fails holds up nobody who waits for it, and its error is its own."""
+    beside = Beside()
+    (task, work), (failing, end) = beside.begin(1), beside.begin(MANY)
+    await turns()
+    work.set_result("stored")
+    await turns()
+    assert not task.done()
+    end.set_exception(Unavailable("down"))
+    await turns()
+    assert task.result() == "stored"
+    assert isinstance(failing.exception(), Unavailable)
 
-    async def broken(_items: Sequence[int]) -> Sequence[int]:
-        raise Unavailable("down")
 
-    step, flush = Step(), Flush(is_open=True)
-    failing: Batcher[int, int] = Batcher(broken, step=step)
-    outcomes = await failing.submit_all(range(MANY))
-    assert {type(outcome) for outcome in outcomes} == {Unavailable}
-    assert await asyncio.wait_for(Batcher(flush, step=step).submit(1), 5) == 2
+async def test_who_gives_up_in_step_is_not_waited_for() -> None:
+    """A batch that is cancelled lets those go on that wait for it."""
+    beside = Beside()
+    (task, work), (leaving, _) = beside.begin(1), beside.begin(MANY)
+    await turns()
+    work.set_result("stored")
+    await turns()
+    leaving.cancel()
+    await turns()
+    assert task.result() == "stored"
+    assert leaving.cancelled()

@@ -13,7 +13,9 @@ from aggregator.service import MessengerService
 from dbapi.outbox import Announcer
 from dbapi.service import MailboxService
 from mesh import call
+from mesh.amqp import Publisher
 from mesh.assertion import Verifier
+from mesh.batching import MANY
 from mesh.errors import MessengerError
 from mesh.mailbox.buckets import BucketMap
 from mesh.mailbox.memory import MemoryMailbox
@@ -98,6 +100,44 @@ async def test_dbapi_writes_on(hanging: Hanging) -> None:
     assert not any(task.done() for task in stuck)
     hanging.woken.set()
     assert all(result.HasField("appended") for result in await asyncio.gather(*stuck))
+
+
+class CountingPublisher:
+    """Keeps the bodies."""
+
+    def __init__(self) -> None:
+        self.bodies: list[int] = []
+
+    async def publish(self, _exchange: str, _key: str, events: Sequence[Any]) -> None:
+        self.bodies.append(len(events))
+
+
+async def test_shards_that_write_side_by_side_are_announced_together(hanging: Hanging) -> None:
+    """Under load the messages of two shards whose writes overlap go into one body, though one ended first."""
+    store, publisher = HangingMailbox(hanging), CountingPublisher()
+    announcer = Announcer(store, cast(Publisher, publisher))
+    service = MailboxService(store, announcer, Verifier())
+    owners = [user(shard) for shard in (0, 1)]
+    chats = {owner: (await store.open_chat(owner, "peer")).chat.chat_id for owner in owners}
+
+    async def send(owner: str) -> None:
+        many = [
+            dbapi_pb2.NewMessage(owner_id=owner, chat_id=chats[owner], text="hi", client_msg_id=str(n))
+            for n in range(MANY)
+        ]
+        with call.on_behalf_of(owner):
+            await service.AppendMessages(dbapi_pb2.AppendMessagesRequest(messages=many), cast(Any, None))
+
+    announcing = asyncio.create_task(announcer.run())
+    sends = [asyncio.create_task(send(owner)) for owner in owners]
+    for _ in range(10):
+        await asyncio.sleep(0)
+    hanging.woken.set()
+    await asyncio.gather(*sends)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    announcing.cancel()
+    assert publisher.bodies == [2 * MANY]
 
 
 async def test_the_aggregator_hands_on(hanging: Hanging) -> None:
