@@ -224,6 +224,8 @@ def _mongod(
         # Small: eight of them share a laptop.
         "--wiredTigerCacheSizeGB", "0.25", "--oplogSize", "64",
         "--wiredTigerEngineConfigString", ENGINE,
+        # What must last waits for a flush of its own. This one is for the rest, half an idle mongod's time.
+        "--journalCommitInterval", "500",
         "--setParameter", "diagnosticDataCollectionEnabled=false",
         # Nobody reads the past. Else a chat keeps the versions of its last five minutes, one a message.
         "--setParameter", "minSnapshotHistoryWindowInSeconds=0",
