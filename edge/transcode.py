@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from keyword import iskeyword
 from typing import Annotated, Any
 
 import msgspec
@@ -187,7 +188,10 @@ def _number_of(enum: EnumDescriptor) -> Convert:
 
 
 def writer(descriptor: Descriptor, known: dict[str, Convert] | None = None) -> Convert:
-    """A function from a message of this type to what a JSON encoder takes: dicts, lists, numbers, text."""
+    """A function from a message of this type to what a JSON encoder takes: dicts, lists, numbers, text.
+
+    Its source is written out, a line a field: a loop over the fields takes half as long again.
+    """
     known = {} if known is None else known
     if descriptor.full_name in known:
         return known[descriptor.full_name]
@@ -197,19 +201,21 @@ def writer(descriptor: Descriptor, known: dict[str, Convert] | None = None) -> C
         return lambda message: message.ToJsonString()
     if descriptor.full_name.startswith("google.protobuf."):
         return lambda message: json_format.MessageToDict(message, preserving_proto_field_name=True)
-    fields: list[tuple[str, bool, Convert | None]] = []
-
-    def write(message: Any) -> dict[str, Any]:  # a message of this type
-        out = {}
-        for name, optional, convert in fields:
-            if optional and not message.HasField(name):
-                continue
-            value = getattr(message, name)
-            out[name] = value if convert is None else convert(value)
-        return out
-
-    known[descriptor.full_name] = write  # before the fields, for types that nest in themselves
-    fields += [(field.name, field.has_presence, _out_of(field, known)) for field in descriptor.fields]
+    scope: dict[str, Any] = {}
+    known[descriptor.full_name] = lambda message: scope["write"](message)  # for types that nest in themselves
+    lines = ["def write(message):", "  out = {}"]
+    for field in descriptor.fields:
+        convert, value = _out_of(field, known), f"getattr(message, {field.name!r})"
+        if not iskeyword(field.name):
+            value = f"message.{field.name}"
+        if convert is not None:
+            scope[f"convert_{field.number}"] = convert
+            value = f"convert_{field.number}({value})"
+        there = f"if message.HasField({field.name!r}): " if field.has_presence else ""
+        lines.append(f"  {there}out[{field.name!r}] = {value}")
+    exec("\n".join([*lines, "  return out"]), scope)  # noqa: S102  # of the names in our own descriptors
+    write: Convert = scope["write"]
+    known[descriptor.full_name] = write
     return write
 
 

@@ -61,11 +61,17 @@ def everything() -> type[Message]:
         kinds.field[-1].proto3_optional = True
         kinds.field[-1].oneof_index = len(kinds.oneof_decl)
         kinds.oneof_decl.add(name=f"_maybe_{name}")
+    add("from", Field.TYPE_STRING)  # a word of Python's
     add("inner", Field.TYPE_MESSAGE, type_name=".kinds.Inner")
     add("inners", Field.TYPE_MESSAGE, Field.LABEL_REPEATED, ".kinds.Inner")
     add("at", Field.TYPE_MESSAGE, type_name=".google.protobuf.Timestamp")
     add("share", Field.TYPE_MESSAGE, type_name=".google.protobuf.DoubleValue")
     add("nothing", Field.TYPE_MESSAGE, type_name=".google.protobuf.Empty")
+    tree = file.message_type.add(name="Tree")
+    tree.field.add(name="name", number=1, type=Field.TYPE_STRING, label=Field.LABEL_OPTIONAL)
+    tree.field.add(
+        name="below", number=2, type=Field.TYPE_MESSAGE, label=Field.LABEL_REPEATED, type_name=".kinds.Tree"
+    )
     pool = descriptor_pool.Default()
     pool.Add(file)
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("kinds.Kinds"))
@@ -86,6 +92,7 @@ def messages(draw: st.DrawFn) -> Message:
         fields[f"many_{name}"] = draw(st.lists(values, max_size=2))
         if draw(st.booleans()):
             fields[f"maybe_{name}"] = draw(values)
+    fields["from"] = draw(st.text())
     if draw(st.booleans()):
         fields["inner"] = {"name": draw(st.text())}
     fields["inners"] = [{"name": text} for text in draw(st.lists(st.text(), max_size=2))]
@@ -120,6 +127,14 @@ def test_a_message_of_the_contract() -> None:
         "chat_id": "c", "peer": {"user_id": "bob"}, "unread": 0, "seq": 0,
         "updated_at": "1970-01-01T00:00:01.500Z",
     }  # fmt: skip
+
+
+def test_a_message_that_nests_in_itself() -> None:
+    """A type that holds its own kind is written to any depth."""
+    descriptor: Any = descriptor_pool.Default().FindMessageTypeByName("kinds.Tree")
+    tree = {"name": "a", "below": [{"name": "b", "below": [{"name": "c", "below": []}]}]}
+    message = json_format.ParseDict(tree, message_factory.GetMessageClass(descriptor)())
+    assert writer(descriptor)(message) == tree
 
 
 def test_a_struct_is_plain_json() -> None:
