@@ -360,10 +360,11 @@ class _Socket:
 
     def _deliver(self, events: Sequence[Pushed]) -> None:
         """Writes events, few by one system call each: what a write costs hardly depends on its size."""
-        for start in range(0, len(events), EVENTS_A_WRITE):
+        frames = [event.frame for event in events if event.frame]
+        for start in range(0, len(frames), EVENTS_A_WRITE):
             if self._is_slow():
                 return
-            self._write(*(event.frame for event in events[start : start + EVENTS_A_WRITE]))
+            self._write(*frames[start : start + EVENTS_A_WRITE])
 
     def send_soon(self, frame: bytes) -> None:
         """Writes a frame, unless it is empty, without waiting; who does not read is closed with 4001."""
