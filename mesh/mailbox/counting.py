@@ -93,12 +93,6 @@ async def _count_read(shard: Shard, chat: StoredChat) -> int:
 
 async def _write(shard: Shard, chat: StoredChat, counted: Document) -> bool:
     """Writes counts unless what they rest on has changed; whether it did."""
-    guard: Document = {
-        "_id": documents.chat_key(chat.owner, chat.chat_id),
-        "deletions": chat.deletions or None,  # None finds the absent
-        "read_up_to": chat.read_up_to or None,
-        "read_incoming": chat.read_incoming or None,
-    }
     update = {"$set": counted, **documents.NEXT_VERSION}
-    done = await shard.run(partial(shard.chats.update_one, guard, update))
+    done = await shard.run(partial(shard.chats.update_one, documents.counted_as(chat), update))
     return bool(done.matched_count)

@@ -121,6 +121,16 @@ def read_chat(document: Document) -> StoredChat:
     return chat
 
 
+def counted_as(chat: StoredChat) -> Document:
+    """Finds the chat as long as neither a mark nor a deletion has changed what its counts rest on."""
+    return {
+        "_id": chat_key(chat.owner, chat.chat_id),
+        "read_up_to": chat.read_up_to or None,  # None finds the absent
+        "read_incoming": chat.read_incoming or {"$in": [None, 0]},
+        "deletions": chat.deletions or None,
+    }
+
+
 def new_chat(owner: str, chat_id: str, peer_id: str, item_id: str) -> Document:
     """What a chat is created with and never changes."""
     document = {"owner": owner, "chat_id": chat_id, "peer_id": peer_id}

@@ -150,12 +150,6 @@ class MongoWriter(Sharded):
     ) -> StoredChat | None:
         """Writes the read pointer and its counts; None where another call has changed what they rest on."""
         shard, now = self._of(chat.owner), self._now()
-        query = {
-            "_id": documents.chat_key(chat.owner, chat.chat_id),
-            "read_up_to": chat.read_up_to or None,  # None finds the absent
-            "read_incoming": chat.read_incoming or None,
-            "deletions": chat.deletions or None,
-        }
         changed: Document = {
             "read_up_to": up_to,
             "read_seq": head.seq,
@@ -168,7 +162,7 @@ class MongoWriter(Sharded):
             changed["gone"] = gone
         forward = documents.head_fields(head) | {"touched_at": now}
         update = {"$set": changed, "$max": forward, **documents.NEXT_VERSION}
-        return await update_chat(shard, query, update)
+        return await update_chat(shard, documents.counted_as(chat), update)
 
     async def _advance(
         self, owner: str, chat_id: str, pointer: str, up_to: str, mark: Document | None = None

@@ -12,6 +12,7 @@ from mesh.breaker import Breaker, Part
 from mesh.errors import DeadlineExceeded, Internal, MessengerError, Unavailable
 from mesh.mailbox import documents, writing
 from mesh.mailbox.appending import read_head
+from mesh.mailbox.counting import count_anew
 from mesh.mailbox.driver import Shard
 from mesh.mailbox.fold import Head
 from mesh.mailbox.model import OutboxKind
@@ -125,6 +126,20 @@ async def test_a_mark_that_is_overtaken_counts_again(
     monkeypatch.setattr(writing, "read_head", overtaken)
     marked = await store.mark_read(bob, chat_id, third.message_id)
     assert (marked.moved, marked.chat.unread) == (True, 0)
+
+
+async def test_a_chat_that_was_counted_anew_is_marked(mongo: Make, shards: Shards) -> None:
+    """Counts that the audit has written, of nothing read among them, stand in no later mark's way."""
+    store = mongo()
+    ann, bob, chat_id = await opened_on(store, 0)
+    first, second = await send(store, ann, chat_id, "1", "2")
+    await deliver(store, first, second)
+    shards.raw(0, "chats").update_one({"_id": f"{bob}:{chat_id}"}, {"$set": {"gone": 1}})
+    await count_anew(store._of(bob), bob, chat_id)
+    assert (await chat_of(store, bob, chat_id)).unread == 2
+    await count_anew(store._of(bob), bob, chat_id)
+    marked = await store.mark_read(bob, chat_id, first.message_id)
+    assert (marked.moved, marked.chat.unread) == (True, 1)
 
 
 async def test_a_forgetful_process_appends_right(mongo: Make, monkeypatch: pytest.MonkeyPatch) -> None:
