@@ -212,7 +212,13 @@ class Hub:
         else:
             events = [self._backlog.written(entry) for entry in pushed]
             BUS_LAG.record(max(time.time() - pushed[0].event_id.ms / 1000, 0.0))
-        with _spans(user_id, events):
+        with contextlib.ExitStack() as spans:
+            for event in events:
+                if tracing.sampled(event.traceparent):
+                    of_user = {"user.id": user_id}
+                    spans.enter_context(
+                        tracing.span("push", SpanKind.CONSUMER, parent=event.traceparent, **of_user)
+                    )
             for follower in tuple(followers):
                 follower.push(events)
         for event in events:
@@ -248,16 +254,6 @@ class Hub:
 
 def _nobody_asks(_: Follower) -> None:
     """Before a hub has taken a follower on."""
-
-
-def _spans(user_id: str, events: Sequence[Pushed]) -> contextlib.ExitStack:
-    """The piece of pushing in each of the events' traces."""
-    with contextlib.ExitStack() as spans:
-        for event in events:
-            if tracing.sampled(event.traceparent):
-                parent, of_user = event.traceparent, {"user.id": user_id}
-                spans.enter_context(tracing.span("push", SpanKind.CONSUMER, parent=parent, **of_user))
-        return spans.pop_all()
 
 
 def _start(cursor: EventId | None, caught: Caught) -> Start:

@@ -86,7 +86,9 @@ class Auditor(Sharded):
             owner=owner,
             log=tuple(map(documents.read_entry, log)),
             chat=documents.read_chat(chat) if chat else None,
-            marked=frozenset(one["message_id"] for one in log if not MARKS.isdisjoint(one)),
+            marked=frozenset(
+                one["message_id"] for one in log if not one.keys().isdisjoint(documents.MESSAGE_MARKS)
+            ),
         )
 
     async def _repair(self, finding: Finding, sides: dict[str, Side]) -> Finding:
@@ -132,9 +134,6 @@ class Auditor(Sharded):
             now = structs.replace(message, changed_at=self._now())
             mark = documents.removal_mark(now) if message.deleted else documents.edit_mark(now)
         await shard.run(partial(shard.messages.update_one, query, {"$set": mark}))
-
-
-MARKS = {"outbox", *documents.CHANGE_MARKS}
 
 
 def _changed(since: datetime | None) -> Document:

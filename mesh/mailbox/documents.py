@@ -85,7 +85,10 @@ def message_document(entry: LogEntry) -> Document:
 
 
 def in_utc(document: Document, *names: str) -> Document:
-    """The document itself, its times of these names in UTC: `Shard.find` reads them without their zone."""
+    """The document itself, its times of these names in UTC: they are read without their zone.
+
+    The client would take longer to give each its zone than to read the whole rest of a document.
+    """
     for name in names:
         if time := document.get(name):
             document[name] = time.replace(tzinfo=UTC)
@@ -270,3 +273,6 @@ MARKS = {
 # alone must not swallow the edit before it, which the peer is to see.
 EDIT_MARK, REMOVAL_MARK = "outbox_edit", "outbox_removal"
 CHANGE_MARKS = (EDIT_MARK, REMOVAL_MARK)
+
+# All that a message can be marked by.
+MESSAGE_MARKS = ("outbox", *CHANGE_MARKS)

@@ -8,7 +8,6 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC
 from functools import partial
 from inspect import isawaitable
 from typing import Any, Literal, TypeVar
@@ -142,9 +141,6 @@ class Shard:
     ) -> list[Document]:
         """What a query finds, by one command and in one reply: a cursor of the client's costs as much again.
 
-        Times are in UTC and do not say so, see `documents.in_utc`: the client would take longer to give each
-        its zone than to read the whole rest of a document.
-
         Args:
             collection: its name.
             query: as the server takes it.
@@ -230,10 +226,11 @@ def _release(places: asyncio.Semaphore, task: "asyncio.Future[Any]") -> None:
 
 
 def _open_client(uri: str, driver: Driver, listeners: tuple[Listener, ...]) -> Any:
-    """A client that connects by itself, reads times as UTC, and soon notices a server that comes or goes."""
+    """A client that connects by itself, and soon notices a server that comes or goes.
+
+    It reads times without their zone: see `documents.in_utc`.
+    """
     options: dict[str, Any] = {
-        "tz_aware": True,
-        "tzinfo": UTC,
         "appname": "messenger",
         "connectTimeoutMS": 2000,
         "heartbeatFrequencyMS": 1000,

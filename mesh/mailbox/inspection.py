@@ -9,7 +9,7 @@ from functools import partial
 from pymongo.asynchronous.collection import AsyncCollection
 
 from mesh.mailbox import documents
-from mesh.mailbox.documents import Document
+from mesh.mailbox.documents import Document, in_utc
 from mesh.mailbox.driver import Shard
 from mesh.mailbox.model import OutboxKind, StoredChat, StoredMessage
 from mesh.mailbox.sharded import Sharded
@@ -115,11 +115,13 @@ class Inspector(Sharded):
         message = documents.read_message(document)
         of_chat = {"_id": documents.chat_key(message.owner, message.chat_id)}
         chat = await shard.run(lambda: shard.chats.find_one(of_chat)) or {}
+        in_utc(document, documents.QUEUED_AT)
+        in_utc(chat, documents.DELIVERED_AT, documents.READ_AT)
         return Copy(
             shard=self.shard_of(message.owner),
             message=message,
             chat=documents.read_chat(chat) if chat else None,
-            outbox_since=document["outbox"]["at"] if "outbox" in document else None,
+            outbox_since=in_utc(document["outbox"], "at")["at"] if "outbox" in document else None,
             queued_at=document.get(documents.QUEUED_AT),
             delivered_at=chat.get(documents.DELIVERED_AT),
             read_at=chat.get(documents.READ_AT),
@@ -137,7 +139,7 @@ class Inspector(Sharded):
             oldest = collection.find(query, {mark: 1}).sort(f"{mark}.at", 1).limit(1)
             first = await shard.run(oldest.to_list)
             count = await shard.run(partial(collection.count_documents, query), LONGEST_S)
-            at = first[0][mark]["at"] if first else None
+            at = in_utc(first[0][mark], "at")["at"] if first else None
             found.append(Waiting(shard=index, kind=_KINDS[mark], count=count, oldest=at))
         return found
 
@@ -155,9 +157,8 @@ async def _hurry(shard: Shard) -> None:
 
 def _marked(shard: Shard) -> list[tuple[AsyncCollection[Document], str]]:
     """Every collection and mark that a shard's outbox is made of."""
-    of_messages = ["outbox", *documents.CHANGE_MARKS]
     return [
-        *((shard.messages, mark) for mark in of_messages),
+        *((shard.messages, mark) for mark in documents.MESSAGE_MARKS),
         *((shard.chats, mark) for mark in documents.MARKS.values()),
     ]
 

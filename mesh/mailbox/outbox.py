@@ -95,8 +95,8 @@ def _clear_change(ref: OutboxRef) -> list[UpdateOne]:
 
 async def _is_any_due(shard: Shard, until: datetime) -> bool:
     """Whether there is any mark from before then: relays look all the time, and there hardly ever is."""
-    of_messages, of_chats = ("outbox", *documents.CHANGE_MARKS), documents.MARKS.values()
-    for collection, marks in ((documents.MESSAGES, of_messages), (documents.CHATS, of_chats)):
+    marks_of = {documents.MESSAGES: documents.MESSAGE_MARKS, documents.CHATS: documents.MARKS.values()}
+    for collection, marks in marks_of.items():
         old = {"$or": [{f"{mark}.at": {"$lte": until}} for mark in marks]}
         if await shard.find_one(collection, old, {"_id": 1}):
             return True

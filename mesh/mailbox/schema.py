@@ -10,7 +10,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import DuplicateKeyError
 
 from mesh.errors import FailedPrecondition
-from mesh.mailbox.documents import CHANGE_MARKS, MARKS, Document
+from mesh.mailbox.documents import MARKS, MESSAGE_MARKS, Document
 from mesh.mailbox.driver import MAJORITY, Shard
 
 VERSION = 1
@@ -48,7 +48,7 @@ MESSAGE_INDEXES = (
         name="changed",
         partialFilterExpression={"changed_at": {"$exists": True}},
     ),
-    *map(_marks, ("outbox", *CHANGE_MARKS)),
+    *map(_marks, MESSAGE_MARKS),
 )
 
 CHAT_INDEXES = (

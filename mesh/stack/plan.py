@@ -14,12 +14,12 @@ from mesh.stack.ca import OPERATOR, Authority
 from mesh.stack.settings import Secrets, StackSettings
 
 LOOPBACK = "127.0.0.1"
-
-ENGINE = "log=(file_max=16MB),eviction_dirty_target=25,eviction_dirty_trigger=50"
-"""WiredTiger's: journals of 16 MB laid beforehand, for to write into a file that grows costs its flush twice;
-and a small cache that does not write out pages which change again at once."""
 REDIS_NODES = 2
 EDGES = 2
+
+ENGINE = "log=(file_max=16MB),eviction_dirty_target=25,eviction_dirty_trigger=50"
+"""WiredTiger's: journals of 16 MB, laid beforehand, since a file that grows takes longer to flush; and a
+small cache that does not write out pages which change again at once."""
 
 # Offsets from STACK_PORT_BASE, with room for members and nodes to come.
 # The last port of the block (ports.BLOCK) is nobody's: it is the sign that a block is given away.

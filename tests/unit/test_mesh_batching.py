@@ -210,6 +210,15 @@ class Beside:
         work: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         return asyncio.create_task(self._step.run(work, items)), work
 
+    async def one_waits(self) -> tuple[asyncio.Task[str], asyncio.Task[str], "asyncio.Future[str]"]:
+        """One that is done and waits for another, the other, and what ends that."""
+        (task, work), (other, end) = self.begin(1), self.begin(MANY)
+        await turns()
+        work.set_result("stored")
+        await turns()
+        assert not task.done()
+        return task, other, end
+
 
 async def turns(count: int = 10) -> None:
     """Lets everything go on that waits for no clock."""
@@ -248,9 +257,7 @@ async def test_few_are_not_waited_for() -> None:
 async def test_who_is_far_behind_is_waited_for_once() -> None:
     """A batch that hangs costs those beside it one short wait, and their next batches none."""
     beside = Beside()
-    (task, work), (hanging, end) = beside.begin(1), beside.begin(MANY)
-    await turns()
-    work.set_result("stored")
+    task, hanging, end = await beside.one_waits()
     assert await asyncio.wait_for(task, 5) == "stored"
     again, work = beside.begin(1)
     await turns()
@@ -264,12 +271,7 @@ async def test_who_is_far_behind_is_waited_for_once() -> None:
 
 async def test_what_fails_in_step_fails_alone() -> None:
     """A batch that fails holds up nobody who waits for it, and its error is its own."""
-    beside = Beside()
-    (task, work), (failing, end) = beside.begin(1), beside.begin(MANY)
-    await turns()
-    work.set_result("stored")
-    await turns()
-    assert not task.done()
+    task, failing, end = await Beside().one_waits()
     end.set_exception(Unavailable("down"))
     await turns()
     assert task.result() == "stored"
@@ -278,11 +280,7 @@ async def test_what_fails_in_step_fails_alone() -> None:
 
 async def test_who_gives_up_in_step_is_not_waited_for() -> None:
     """A batch that is cancelled lets those go on that wait for it."""
-    beside = Beside()
-    (task, work), (leaving, _) = beside.begin(1), beside.begin(MANY)
-    await turns()
-    work.set_result("stored")
-    await turns()
+    task, leaving, _ = await Beside().one_waits()
     leaving.cancel()
     await turns()
     assert task.result() == "stored"
