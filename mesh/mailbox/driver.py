@@ -1,7 +1,7 @@
 """The one module that opens MongoDB clients, bounds what they do and translates their errors.
 
 Motor or PyMongo's own asyncio client, whichever is picked: only calls that both share are used, and typed as
-PyMongo's.
+PyMongo's. What each message and each page needs goes past it: see `direct`.
 """
 
 import asyncio
@@ -19,9 +19,10 @@ from pymongo.errors import BulkWriteError, ConnectionFailure, DuplicateKeyError,
 from pymongo.monitoring import CommandListener, ConnectionPoolListener
 from pymongo.write_concern import WriteConcern
 
-from mesh import tracing
+from mesh import metrics, tracing
 from mesh.breaker import Part
 from mesh.errors import DeadlineExceeded, Internal, MessengerError, Unavailable
+from mesh.mailbox.direct import Direct
 from mesh.mailbox.documents import BLOCKS, CHATS, MESSAGES, Document
 
 Driver = Literal["motor", "pymongo"]
@@ -37,6 +38,12 @@ shard that hangs from taking all of Motor's threads, of which there are enough f
 waits behind nobody who reads, and what reads through whole mailboxes takes nobody's place who is quick."""
 MOTOR_THREADS = 8 * sum(PLACES.values())
 MAJORITY = WriteConcern(w="majority")
+AFTER = "afterClusterTime"
+"""Part of a read concern. Servers take it from clients that tell them the time, as the library does."""
+
+AGAIN = metrics.counter(
+    "messenger_mailbox_repeats", "Commands that did not get through and were sent again, once."
+).labels()
 
 
 class Shard:
@@ -67,6 +74,8 @@ class Shard:
         self.messages: AsyncCollection[Document] = database.get_collection(MESSAGES, write_concern=MAJORITY)
         self.chats: AsyncCollection[Document] = database.get_collection(CHATS, write_concern=MAJORITY)
         self.blocks: AsyncCollection[Document] = database.get_collection(BLOCKS, write_concern=MAJORITY)
+        commands = [one for one in listeners if isinstance(one, CommandListener)]
+        self._direct = Direct(self._client, database.name, database.codec_options, commands)
         # Clearing a mark may be lost: the event is then published once more.
         self.forgetful_messages = self.messages.with_options(write_concern=WriteConcern(w=1))
         self.forgetful_chats = self.chats.with_options(write_concern=WriteConcern(w=1))
@@ -121,7 +130,7 @@ class Shard:
         Args:
             command: as the server takes it, with its write concern.
         """
-        reply = await self.run(lambda: self._command(command), lane="appends")
+        reply = await self.run(lambda: self._command(command, LONGEST_S), lane="appends")
         if "writeConcernError" in reply:
             raise _unavailable()
         return reply
@@ -161,8 +170,8 @@ class Shard:
         if order:
             command["sort"] = order
         if committed:
-            command["readConcern"] = {"level": "majority"} | ({"afterClusterTime": seen} if seen else {})
-        cursor = (await self.run(lambda: self._command(command), longest_s, lane=lane))["cursor"]
+            command["readConcern"] = {"level": "majority"} | ({AFTER: seen} if seen else {})
+        cursor = (await self.run(lambda: self._command(command, longest_s), longest_s, lane=lane))["cursor"]
         if cursor["id"]:
             raise Internal("The mailbox holds more than fits into one reply.")
         batch: list[Document] = cursor["firstBatch"]
@@ -174,13 +183,17 @@ class Shard:
         """The first that a query finds; see `find`."""
         return next(iter(await self.find(collection, query, limit=1, fields=fields)), None)
 
-    async def _command(self, command: Document) -> Document:
-        """Its reply; sent again, once, where the primary goes meanwhile."""
+    async def _command(self, command: Document, longest_s: float) -> Document:
+        """Its reply, by the short way; sent again, once and by the client, where it does not lead there."""
         database = self.messages.database
         with suppress(ConnectionFailure):
-            reply: Document = await database.command(command)
+            if self._direct.is_open and AFTER not in command.get("readConcern", ()):
+                reply = await self._direct.command(command, min(longest_s, self._time_left()))
+            else:
+                reply = await database.command(command)
             if "writeConcernError" not in reply:
                 return reply
+        AGAIN.add()
         again: Document = await database.command(command)
         return again
 
@@ -194,6 +207,7 @@ class Shard:
 
     async def aclose(self) -> None:
         """Closes the connections."""
+        self._direct.close()
         closing = self._client.close()
         if isawaitable(closing):  # Motor's closes at once
             await closing

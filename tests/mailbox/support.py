@@ -23,6 +23,7 @@ from pymongo.monitoring import (
     CommandListener,
     CommandStartedEvent,
     CommandSucceededEvent,
+    ConnectionCheckedOutEvent,
     ConnectionClosedEvent,
     ConnectionPoolListener,
 )
@@ -124,10 +125,15 @@ class Commands(CommandListener):
 
 
 class Connections(ConnectionPoolListener):
-    """Hears how many connections a driver has closed."""
+    """Hears how many connections a driver has used and closed."""
 
     def __init__(self) -> None:
         self.closed = 0
+        self.used = 0
+
+    def connection_checked_out(self, event: ConnectionCheckedOutEvent) -> None:
+        """Counts."""
+        self.used += 1
 
     def connection_closed(self, event: ConnectionClosedEvent) -> None:
         """Counts."""
@@ -139,7 +145,7 @@ class Connections(ConnectionPoolListener):
     pool_created = pool_ready = pool_cleared = pool_closed = _ignore
     connection_created = connection_ready = _ignore
     connection_check_out_started = connection_check_out_failed = _ignore
-    connection_checked_out = connection_checked_in = _ignore
+    connection_checked_in = _ignore
 
 
 class Shards:

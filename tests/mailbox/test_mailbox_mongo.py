@@ -323,6 +323,7 @@ async def test_a_cancelled_caller_leaves_the_write_alone(mongo: Make) -> None:
     store = mongo(listeners=[commands, connections])
     chats = [await opened_on(store, 0) for _ in range(8)]
     await store.append_own([text_message(ann, chat_id) for ann, _, chat_id in chats])
+    open_before = set(store._shards[0]._direct._open)
     # Turns of the event loop: from before the command is sent until its answer is awaited.
     for turns, (ann, _, chat_id) in enumerate(chats):
         commands.names.clear()
@@ -340,6 +341,7 @@ async def test_a_cancelled_caller_leaves_the_write_alone(mongo: Make) -> None:
             while len(await whole_log(store, ann, chat_id)) < 2:  # noqa: ASYNC110 - nothing tells but looking
                 await asyncio.sleep(0.01)
     assert connections.closed == 0
+    assert open_before <= store._shards[0]._direct._open
 
 
 # Dead and hanging shards
