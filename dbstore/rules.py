@@ -154,6 +154,11 @@ def owner_of(event: queue_pb2.Event) -> str:
     return next((owner for owner, *_ in reversed(_places(event))), "")
 
 
+def chat_of(event: queue_pb2.Event) -> str:
+    """The chat that an event is about, "" for an unknown kind."""
+    return next((chat_id for _, chat_id, _ in _places(event)), "")
+
+
 def chat_alone(event: queue_pb2.Event, owner: str, chat_id: str) -> queue_pb2.Event:
     """What is left of an event of which only this chat has not been told."""
     peer_id = next((user_id for user_id, *_ in _places(event) if user_id != owner), "")

@@ -2,6 +2,7 @@
 
 from dbstore.consumer import EventHandler
 from dbstore.late import LateCheck
+from dbstore.rules import chat_of
 from dbstore.settings import Settings
 from mesh import call
 from mesh.amqp import CHECKED, Consumer, Publisher
@@ -39,6 +40,7 @@ async def wire(settings: Settings, app: App) -> None:
             publisher,
             prefetch=settings.prefetch,
             concurrency=settings.concurrency,
+            order=chat_of,
             drain_timeout=settings.drain_seconds,
         )
     )

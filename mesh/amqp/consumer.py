@@ -34,7 +34,7 @@ from mesh.amqp.link import Link, translated
 from mesh.amqp.publisher import Publisher
 from mesh.amqp.settling import ANSWER_TIMEOUT, Settler, answer
 from mesh.amqp.topology import MESSAGES, PARKED, Topology
-from mesh.batching import SIZE
+from mesh.batching import MANY, SIZE
 from mesh.errors import DeadlineExceeded, Internal, MessengerError, Unavailable
 from messenger.events.v1.queue_pb2 import Event
 
@@ -73,6 +73,7 @@ class _Arrived:
     message: AbstractIncomingMessage
     delivery: Delivery
     events: Sequence[Event]
+    orders: frozenset[str]
     published: float  # on the monotonic clock
 
 
@@ -80,7 +81,8 @@ class Consumer:
     """Consumes one queue; an async context manager that connects in the background and drains on exit.
 
     Each worker gathers what arrived while its previous handler call was in flight. One worker keeps the order
-    of the queue; what goes up the ladder loses its place.
+    of the queue, several that of each `order`; what goes up the ladder loses its place. Several shorten the
+    wait where few events are under way, and leave large batches to one.
 
     Args:
         url: the broker, amqp://user:password@host:port/vhost; a cluster's nodes separated by white space.
@@ -90,7 +92,9 @@ class Consumer:
         publisher: republishes to the ladder and to the parking queue.
         prefetch: deliveries that the broker hands out before the first is settled; bounds what waits here
             for its turn, or for an outcome.
-        concurrency: handler calls in flight at once.
+        concurrency: handler calls in flight at once; a further one begins beside fewer than MANY events.
+        order: names the order that an event is part of: no event begins beside another one of its order. With
+            "" it is part of none.
         max_events: events a handler call; a single delivery that holds more is handed over whole.
         handler_timeout: seconds that a handler call may take; then its events are retried.
         drain_timeout: seconds that handler calls may finish in on exit; then their deliveries go back.
@@ -106,6 +110,7 @@ class Consumer:
         *,
         prefetch: int = 256,
         concurrency: int = 1,
+        order: Callable[[Event], str] = lambda _: "",
         max_events: int = 256,
         handler_timeout: float = 30.0,
         drain_timeout: float = 10.0,
@@ -121,6 +126,7 @@ class Consumer:
         self._publisher = publisher
         self._prefetch = prefetch
         self._concurrency = concurrency
+        self._order = order
         self._max_events = max_events
         self._handler_timeout = handler_timeout
         self._drain_timeout = drain_timeout
@@ -129,6 +135,8 @@ class Consumer:
         self._tag = ""
         self._waiting: deque[_Arrived] = deque()
         self._woken = asyncio.Event()
+        self._under_way = 0
+        self._orders: set[str] = set()  # of what is under way
         self._draining = False
         self._workers: list[asyncio.Task[None]] = []
         self._late: set[asyncio.Task[None]] = set()
@@ -197,8 +205,11 @@ class Consumer:
             await self._park(message, delivery, str(error))
         else:
             published = time.monotonic() - age_of(delivery, time.time() * 1000, self._longest_wait)
+            orders = frozenset(order for event in events if (order := self._order(event)))
             self._waiting.append(
-                _Arrived(message=message, delivery=delivery, events=events, published=published)
+                _Arrived(
+                    message=message, delivery=delivery, events=events, orders=orders, published=published
+                )
             )
             self._woken.set()
 
@@ -215,26 +226,40 @@ class Consumer:
                 for one in batch
                 for event in one.events
             ]
-            answered = await self._handle(received)
-            self._count(answered)
-            outcomes = iter(answered)
-            await asyncio.gather(
-                *(self._finish(one, list(islice(outcomes, len(one.events)))) for one in batch)
-            )
+            orders = frozenset[str]().union(*(one.orders for one in batch))
+            self._under_way += len(received)
+            self._orders |= orders
+            try:
+                answered = await self._handle(received)
+                self._count(answered)
+                outcomes = iter(answered)
+                await asyncio.gather(
+                    *(self._finish(one, list(islice(outcomes, len(one.events)))) for one in batch)
+                )
+            finally:
+                self._under_way -= len(received)
+                self._orders -= orders
+                self._woken.set()
 
     async def _gather(self) -> list[_Arrived]:
-        """What waits, up to `max_events`; nothing when there is nothing left to do."""
-        while not self._waiting:
-            if self._draining:
+        """What waits, up to `max_events`; nothing when there is nothing left to do.
+
+        Beside a call with many events none begins: what waits goes with the next one, in larger batches.
+        """
+        while not self._waiting or self._under_way >= MANY or not self._can_begin(self._waiting[0]):
+            if self._draining and not self._waiting:
                 return []
             self._woken.clear()
             await self._woken.wait()
         batch = [self._waiting.popleft()]
         room = self._max_events - len(batch[0].events)
-        while self._waiting and len(self._waiting[0].events) <= room:
+        while self._waiting and len(self._waiting[0].events) <= room and self._can_begin(self._waiting[0]):
             batch.append(self._waiting.popleft())
             room -= len(batch[-1].events)
         return batch
+
+    def _can_begin(self, arrived: _Arrived) -> bool:
+        return self._orders.isdisjoint(arrived.orders)
 
     async def _handle(self, received: Sequence[Received]) -> Sequence[Outcome | Later]:
         try:

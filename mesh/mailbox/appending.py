@@ -24,7 +24,7 @@ from mesh.errors import IdempotencyConflict, Internal, MessengerError, NotFound,
 from mesh.lru import Lru
 from mesh.mailbox import blocks, documents
 from mesh.mailbox.documents import Document
-from mesh.mailbox.driver import MAJORITY, Shard
+from mesh.mailbox.driver import MAJORITY, PRIMARY, Shard
 from mesh.mailbox.fold import Head, LogEntry, from_ns, place_incoming, place_own, same_content
 from mesh.mailbox.ids import next_message_id
 from mesh.mailbox.model import Appended, IncomingMessage, NewMessage, StoredMessage
@@ -32,9 +32,6 @@ from mesh.mailbox.model import Appended, IncomingMessage, NewMessage, StoredMess
 # Rounds that one message may lose to other writers before the caller is sent away to come back.
 ATTEMPTS = 32
 DUPLICATE_KEY = 11000
-
-PRIMARY = WriteConcern(w=1)
-"""Written on the primary alone; a later majority write there makes it last."""
 
 
 class Log(msgspec.Struct, frozen=True, kw_only=True, gc=False):

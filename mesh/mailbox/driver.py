@@ -38,6 +38,8 @@ shard that hangs from taking all of Motor's threads, of which there are enough f
 waits behind nobody who reads, and what reads through whole mailboxes takes nobody's place who is quick."""
 MOTOR_THREADS = 8 * sum(PLACES.values())
 MAJORITY = WriteConcern(w="majority")
+PRIMARY = WriteConcern(w=1)
+"""Written on the primary alone; a later majority write there makes it last."""
 AFTER = "afterClusterTime"
 """Part of a read concern. Servers take it from clients that tell them the time, as the library does."""
 
@@ -76,9 +78,6 @@ class Shard:
         self.blocks: AsyncCollection[Document] = database.get_collection(BLOCKS, write_concern=MAJORITY)
         commands = [one for one in listeners if isinstance(one, CommandListener)]
         self._direct = Direct(self._client, database.name, database.codec_options, commands)
-        # Clearing a mark may be lost: the event is then published once more.
-        self.forgetful_messages = self.messages.with_options(write_concern=WriteConcern(w=1))
-        self.forgetful_chats = self.chats.with_options(write_concern=WriteConcern(w=1))
 
     async def run(
         self,
@@ -122,15 +121,16 @@ class Shard:
             self._met = True
             return result
 
-    async def write(self, command: Document) -> Document:
+    async def write(self, command: Document, *, lane: Lane = "appends") -> Document:
         """The reply to `insert` or `update`, with its `writeErrors`: cheaper than the client's bulk writes.
 
         Where the primary goes meanwhile the command is sent again, once: it must be one that can be repeated.
 
         Args:
             command: as the server takes it, with its write concern.
+            lane: whose places it takes.
         """
-        reply = await self.run(lambda: self._command(command, LONGEST_S), lane="appends")
+        reply = await self.run(lambda: self._command(command, LONGEST_S), lane=lane)
         if "writeConcernError" in reply:
             raise _unavailable()
         return reply

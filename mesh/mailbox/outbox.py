@@ -6,17 +6,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
-from pymongo import UpdateMany, UpdateOne
-from pymongo.asynchronous.collection import AsyncCollection
-
 from mesh.errors import MessengerError
 from mesh.mailbox import documents
 from mesh.mailbox.changing import MongoChanger
 from mesh.mailbox.documents import Document
-from mesh.mailbox.driver import Shard
+from mesh.mailbox.driver import PRIMARY, Shard
 from mesh.mailbox.model import OutboxEntry, OutboxKind, OutboxRef
-
-Clearing = list[UpdateOne | UpdateMany]
 
 
 class MongoOutbox(MongoChanger):
@@ -47,8 +42,8 @@ class MongoOutbox(MongoChanger):
     async def confirm(self, refs: Sequence[OutboxRef]) -> None:
         """See `store.Outbox`. Of a message it is noted when that was first."""
         sent: dict[tuple[int, datetime], list[str]] = defaultdict(list)
-        of_messages: dict[int, Clearing] = defaultdict(list)
-        of_chats: dict[int, Clearing] = defaultdict(list)
+        of_messages: dict[int, list[Document]] = defaultdict(list)
+        of_chats: dict[int, list[Document]] = defaultdict(list)
         now = self._now()
         for ref in refs:
             shard = self.shard_of(ref.owner)
@@ -61,34 +56,38 @@ class MongoOutbox(MongoChanger):
                 of_chats[shard].append(_clear_mark(ref))
         for (shard, at), keys in sent.items():
             queued: Document = {"$unset": {"outbox": ""}, "$min": {documents.QUEUED_AT: at}}
-            of_messages[shard].append(UpdateMany({"_id": {"$in": keys}}, queued))
+            of_messages[shard].append({"q": {"_id": {"$in": keys}}, "u": queued, "multi": True})
         await asyncio.gather(
-            *(
-                self._clear(shard, self._shards[shard].forgetful_messages, of_messages[shard])
-                for shard in of_messages
-            ),
-            *(self._clear(shard, self._shards[shard].forgetful_chats, of_chats[shard]) for shard in of_chats),
+            *(self._clear(shard, documents.MESSAGES, updates) for shard, updates in of_messages.items()),
+            *(self._clear(shard, documents.CHATS, updates) for shard, updates in of_chats.items()),
         )
 
-    async def _clear(self, shard: int, marked: AsyncCollection[Document], clearing: Clearing) -> None:
+    async def _clear(self, shard: int, collection: str, updates: list[Document]) -> None:
+        """Clears marks. It may fail, or be lost with its primary: the event is then published once more."""
+        command = {
+            "update": collection,
+            "updates": updates,
+            "ordered": False,
+            "writeConcern": PRIMARY.document,
+        }
         with suppress(MessengerError):
-            await self._shards[shard].run(lambda: marked.bulk_write(clearing, ordered=False))
+            await self._shards[shard].write(command, lane="calls")
 
 
-def _clear_mark(ref: OutboxRef) -> UpdateOne:
+def _clear_mark(ref: OutboxRef) -> Document:
     """Takes the mark off its chat, unless it speaks of a later pointer by now, or of a later count."""
     mark = documents.MARKS[ref.kind]
     query: Document = {"_id": documents.chat_key(ref.owner, ref.chat_id)}
     if ref.kind is not OutboxKind.OPENED:
         query |= {f"{mark}.up_to": ref.up_to, f"{mark}.seq": ref.seq or None}  # None finds the absent
-    return UpdateOne(query, {"$unset": {mark: ""}})
+    return {"q": query, "u": {"$unset": {mark: ""}}}
 
 
-def _clear_change(ref: OutboxRef) -> list[UpdateOne]:
+def _clear_change(ref: OutboxRef) -> list[Document]:
     """Takes the mark of this version off its message, be it edit or deletion; that of another one stays."""
     key = documents.message_key(ref.owner, ref.chat_id, ref.seq)
     return [
-        UpdateOne({"_id": key, f"{mark}.version": ref.version}, {"$unset": {mark: ""}})
+        {"q": {"_id": key, f"{mark}.version": ref.version}, "u": {"$unset": {mark: ""}}}
         for mark in documents.CHANGE_MARKS
     ]
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ from mesh.amqp import (
     settling,
 )
 from mesh.amqp.topology import DELIVERY_LIMIT
+from mesh.batching import MANY
 from mesh.errors import Unavailable
 from messenger.events.v1.queue_pb2 import EventBatch
 from tests.amqp.support import Proxy, Recorder, count, event, eventually, name_of, take
@@ -199,6 +201,65 @@ async def test_gathers_what_waits(amqp_url: str, topology: Topology, publisher: 
         release.set()
         await seen.names(13)
     assert [len(call) for call in seen.calls] == [1, 8, 4]
+
+
+async def test_a_second_call_begins_beside_few_events_only(
+    amqp_url: str, topology: Topology, publisher: Publisher
+) -> None:
+    """One event under way keeps the next from nothing; many keep it waiting, to go in a larger call."""
+    begun: asyncio.Queue[int] = asyncio.Queue()
+    ends: deque[asyncio.Event] = deque()
+
+    async def held(received: Sequence[Received]) -> Sequence[Outcome]:
+        ends.append(end := asyncio.Event())
+        begun.put_nowait(len(received))
+        await end.wait()
+        return [DONE] * len(received)
+
+    async with Consumer(amqp_url, topology, CHECKED, held, publisher, concurrency=3) as consumer:
+        for events in (1, MANY):
+            await publisher.publish(CHECKED, "", [event(f"{events} {n}") for n in range(events)])
+            assert await asyncio.wait_for(begun.get(), 10) == events
+        for name in "ab":
+            await publisher.publish(CHECKED, "", [event(name)])
+        await eventually(lambda: len(consumer._waiting) == 2)
+        ends.popleft().set()  # the one event's; the many are still under way
+        await eventually(lambda: consumer._under_way == MANY)
+        assert begun.empty()
+        ends.popleft().set()
+        assert await asyncio.wait_for(begun.get(), 10) == 2
+        ends.popleft().set()
+
+
+async def test_what_has_an_order_keeps_it(amqp_url: str, topology: Topology, publisher: Publisher) -> None:
+    """No event begins beside an earlier one of its order; others do."""
+    begun: asyncio.Queue[list[str]] = asyncio.Queue()
+    ends: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
+
+    async def held(received: Sequence[Received]) -> Sequence[Outcome]:
+        names = [name_of(one.event) for one in received]
+        begun.put_nowait(names)
+        await asyncio.gather(*(ends[name].wait() for name in names))
+        return [DONE] * len(received)
+
+    async with Consumer(
+        amqp_url, topology, CHECKED, held, publisher, concurrency=2, order=lambda one: name_of(one)[:1]
+    ) as consumer:
+        for name in ("a1", "b1"):
+            await publisher.publish(CHECKED, "", [event(name)])
+            assert await asyncio.wait_for(begun.get(), 10) == [name]
+        for name in ("c1", "a2", "d1"):
+            await publisher.publish(CHECKED, "", [event(name)])
+        await eventually(lambda: len(consumer._waiting) == 3)
+        ends["b1"].set()
+        assert await asyncio.wait_for(begun.get(), 10) == ["c1"]
+        ends["c1"].set()
+        await eventually(lambda: consumer._under_way == 1)
+        assert begun.empty()
+        ends["a1"].set()
+        assert await asyncio.wait_for(begun.get(), 10) == ["a2", "d1"]
+        ends["a2"].set()
+        ends["d1"].set()
 
 
 async def test_one_bad_event_does_not_take_others_along(
