@@ -32,7 +32,7 @@ SLOWEST_S = 0.1
 ACHIEVED = 0.95
 """Share of the requests that must be answered within the run."""
 
-FIRST, GROWTH, FINEST = 0.004, 1.5, 1.1
+FIRST, GROWTH, FINEST = 0.01, 1.5, 1.1
 """The search: from the first factor up by the growth, then between the last two until they are so close."""
 
 SEARCH_S = 4.0

@@ -163,6 +163,7 @@ class Direct:
         self._client = client
         pool: PoolOptions = client.options.pool_options
         self._credentials = pool._credentials  # the library has no other word for them
+        self._metadata = pool.metadata
         self._tls = cast(ssl.SSLContext | None, pool._ssl_context)
         self._can_prove = self._credentials is None or self._credentials.mechanism in MECHANISMS
         self._database = database
@@ -242,7 +243,7 @@ class Direct:
         return connection
 
     async def _introduce(self, connection: Connection) -> None:
-        hello: Document = {"hello": 1}
+        hello: Document = {"hello": 1, "client": self._metadata}
         if self._credentials and self._credentials.username:
             hello["saslSupportedMechs"] = f"{self._credentials.source}.{self._credentials.username}"
         reply = await connection.command("admin", hello)
