@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -33,7 +33,11 @@ ACHIEVED = 0.95
 """Share of the requests that must be answered within the run."""
 
 FIRST, GROWTH, FINEST = 0.01, 1.5, 1.1
-"""The search: from the first factor up by the growth, then between the last two until they are so close."""
+"""The search: from the first factor up or down by the growth, then between the last two until they are so
+close."""
+
+LEAST = 0.001
+"""A machine that does not bear this much measures nothing."""
 
 SEARCH_S = 4.0
 REQUEST_KINDS = ("read", "accepted", "opened")
@@ -160,7 +164,7 @@ def mix(context: Context, *, shards: int, workers: int, generators: int, factor:
         for fleet in (load.readers, load.pairs, load.openers):
             fleet.each("open")
         search = _Search(context, load)
-        found = factor or search.greatest()
+        found = factor or greatest(search.is_borne)
         runs = [search.run(found, context.seconds, f"run {n} at {found:.4f}") for n in range(context.runs)]
     settings = {"shards": shards, "workers": workers, "generators": generators, "factor": round(found, 4)}
     return Result.of("mix", runs, settings=settings, headlines=("request.p99_ms", "cores_for_all"))
@@ -177,6 +181,25 @@ def _load(leave: ExitStack, running: Rig, generators: int) -> Load:
     )
 
 
+def greatest(is_borne: Callable[[float], bool]) -> float:
+    """The greatest factor found that is borne.
+
+    Raises:
+        RuntimeError: there is none that means anything.
+    """
+    good = bad = 0.0
+    factor = FIRST
+    while not (good and bad) or bad / good > FINEST:
+        if is_borne(factor):
+            good = factor
+        else:
+            bad = factor
+        factor = (good * bad) ** 0.5 if good and bad else good * GROWTH or bad / GROWTH
+        if factor < LEAST:
+            raise RuntimeError(f"Not even {LEAST} of the load is borne: something else fills the machine.")
+    return good
+
+
 class _Search:
     """Tries factors; each holds its part of the connections, and they stay."""
 
@@ -184,20 +207,9 @@ class _Search:
         self._context, self._load = context, load
         self._held = 0
 
-    def greatest(self) -> float:
-        """The greatest factor found that is borne."""
-        good, bad = 0.0, 0.0
-        factor = FIRST
-        while not bad or (good and bad / good > FINEST):
-            if self.run(factor, SEARCH_S, f"trying {factor:.4f}")["borne"]:
-                good = factor
-            else:
-                bad = factor
-            if not good:
-                factor /= GROWTH
-            else:
-                factor = (good * bad) ** 0.5 if bad else factor * GROWTH
-        return good
+    def is_borne(self, factor: float) -> bool:
+        """Whether a short run of this factor goes well."""
+        return bool(self.run(factor, SEARCH_S, f"trying {factor:.4f}")["borne"])
 
     def run(self, factor: float, seconds: float, told: str) -> Figures:
         """Measures a factor."""

@@ -16,6 +16,7 @@ from bench.fleet import Fleet
 from bench.measure import Sample, merged
 from bench.people import text_of
 from bench.report import Context, Result
+from bench.scenarios import mix
 from bench.scenarios.transcode import transcode
 from bench.stats import latencies, median, percentile, spread
 
@@ -149,3 +150,15 @@ def test_names_of_results() -> None:
     )
     assert result.name == "send-shards-8-rate-117"
     assert os.sep not in result.name
+
+
+@pytest.mark.parametrize("carried", [0.0014, 0.009, 0.01, 0.014, 0.3])
+def test_the_greatest_factor_is_found_from_below_and_from_above(carried: float) -> None:
+    """The search ends at a factor that is borne, near to the greatest one, wherever that is."""
+    assert carried / mix.FINEST <= mix.greatest(lambda factor: factor <= carried) <= carried
+
+
+def test_a_machine_that_bears_nothing_is_told() -> None:
+    """A search that finds nothing is an error: no run follows at a factor of 0, which no driver takes."""
+    with pytest.raises(RuntimeError, match="something else fills the machine"):
+        mix.greatest(lambda _: False)
