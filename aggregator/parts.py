@@ -60,12 +60,16 @@ class Parts:
         Returns:
             The names of the parts that did not answer in time: what they say is missing, or from before.
         """
-        peers, item_ids = rules.peers_of(chats), rules.items_of(chats)
-        (profiles, of_profiles), (items, of_items) = await asyncio.gather(
-            self._profiles.look_up(peers), self._items.look_up(item_ids)
-        )
+        profiles, of_profiles = self._profiles.recall(rules.peers_of(chats))
+        items, of_items = self._items.recall(rules.items_of(chats))
+        degraded: list[str] = []
+        if of_profiles or of_items:
+            missing = await asyncio.gather(
+                self._profiles.ask(of_profiles, profiles), self._items.ask(of_items, items)
+            )
+            degraded = [name for name in missing if name]
         rules.enrich(chats, profiles, items)
-        return [*of_profiles, *of_items]
+        return degraded
 
 
 class _Directory(Generic[P]):
@@ -86,8 +90,8 @@ class _Directory(Generic[P]):
         self._clock = clock
         self._known: Lru[str, tuple[float, P | None]] = Lru(REMEMBERED)
 
-    async def look_up(self, ids: Sequence[str]) -> tuple[dict[str, P], list[str]]:
-        """What is known of these ids, and the part's name where it did not say so now."""
+    def recall(self, ids: Sequence[str]) -> tuple[dict[str, P], list[str]]:
+        """What is known of these ids, and which of them to ask for."""
         now = self._clock()
         found: dict[str, P] = {}
         asked = []
@@ -97,15 +101,21 @@ class _Directory(Generic[P]):
                 found[one] = value
             if now - at >= self._remembered_s:
                 asked.append(one)
-        if not asked:
-            return found, []
+        return found, asked
+
+    async def ask(self, ids: list[str], found: dict[str, P]) -> str:
+        """Brings `found` up to date with what the part says of ids; its name where it does not answer."""
+        if not ids:
+            return ""
+        now = self._clock()
         try:
             async with self._part.asked():
-                answer = await self._get(asked)
+                answer = await self._get(ids)
         except MessengerError as error:
             log.debug("an answer goes without a part", part=self._name, cause=error.detail)
-            return found, [self._name]
-        for one in asked:
+            return self._name
+        for one in ids:
             self._known.put(one, (now, answer.get(one)))
             found.pop(one, None)
-        return found | dict(answer), []
+        found.update(answer)
+        return ""

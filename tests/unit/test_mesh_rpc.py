@@ -1,6 +1,7 @@
 """Server and channel together over a real unix socket: what travels, what comes back, what stays inside."""
 
 import asyncio
+import contextlib
 import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -30,6 +31,7 @@ from messenger.profiles.v1 import profiles_pb2, profiles_pb2_grpc
 
 Request, Response = profiles_pb2.BatchGetProfilesRequest, profiles_pb2.BatchGetProfilesResponse
 ASK = Request(user_ids=["alice"])
+CALLS = 200
 
 
 class Profiles(profiles_pb2_grpc.ProfilesServiceServicer):
@@ -99,6 +101,27 @@ async def test_a_call_travels(stub: Any, profiles: Profiles, monkeypatch: pytest
     [seen] = profiles.calls
     assert (seen.user_id, seen.traceparent) == ("alice", trace)
     assert time.monotonic() + 0.5 < seen.deadline < time.monotonic() + 2.1
+
+
+async def test_a_call_wakes_no_thread_of_an_event_engine(stub: Any) -> None:
+    """Our processes use gRPC's older poller (ADR 15): its event engine hands each call to more threads."""
+    await stub.BatchGetProfiles(ASK)
+    before = _wakes("event_engine")
+    for _ in range(CALLS):
+        await stub.BatchGetProfiles(ASK)
+    assert _wakes("event_engine") - before < CALLS / 2, (
+        "gRPC knows our GRPC_EXPERIMENTS no more, or ignores them"
+    )
+
+
+def _wakes(name: str) -> int:
+    """How often this process's threads of a name were switched to."""
+    wakes = 0
+    for thread in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            if (thread / "comm").read_text().strip() == name:
+                wakes += int((thread / "schedstat").read_text().split()[2])
+    return wakes
 
 
 async def test_no_call_is_without_a_deadline(stub: Any, profiles: Profiles) -> None:
