@@ -19,6 +19,7 @@ from mesh import tracing
 from mesh.breaker import Breaker, Part
 from mesh.errors import MessengerError, Unavailable
 from mesh.mailbox.buckets import BucketMap
+from mesh.redis_wire import Command, Node
 from mesh.streams import EventId, Page, begins_after, channel_of, continuation, read_entry, stream_of
 
 TIMEOUT = 2.0
@@ -96,8 +97,9 @@ def translated() -> Iterator[None]:
 class Bus:
     """Publishes to users and reads their streams; users are spread over the nodes by their buckets.
 
-    A user's events have one order, the order of publishing, and PUB/SUB hands them out in it. While a node is
-    away its users' calls raise Unavailable; nothing is retried here.
+    A user's events have one order, the order of publishing, and PUB/SUB hands them out in it; what one
+    process publishes goes out in the order of its calls. While a node is away its users' calls raise
+    Unavailable; nothing is retried here.
 
     Args:
         urls: Redis nodes, in node order.
@@ -110,6 +112,7 @@ class Bus:
             redis.asyncio.Redis.from_url(url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
             for url in urls
         ]
+        self._wires = [Node(url, TIMEOUT) for url in urls]
         self._buckets = BucketMap.even(len(urls))
         self._parts = [
             Part(f"bus {node}", seconds=PUBLISH_SECONDS, breaker=Breaker(longest=2.0))
@@ -123,6 +126,8 @@ class Bus:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        for wire in self._wires:
+            wire.close()
         await asyncio.gather(*(node.aclose() for node in self._nodes))
 
     def node_of(self, user_id: str) -> int:
@@ -157,7 +162,7 @@ class Bus:
             payloads = {user: [events[index][1] for index in indexes] for user, indexes in users.items()}
             try:
                 async with self._parts[node].asked():
-                    await self._publish_on(self._nodes[node], payloads)
+                    await self._publish_on(node, payloads)
             except MessengerError as error:
                 for index in chain.from_iterable(users.values()):
                     outcomes[index] = error
@@ -166,31 +171,25 @@ class Bus:
             await asyncio.gather(*(flush(node, users) for node, users in by_node.items()))
         return outcomes
 
-    async def _publish_on(self, node: "redis.asyncio.Redis", payloads: dict[str, list[bytes]]) -> None:
+    async def _publish_on(self, node: int, payloads: dict[str, list[bytes]]) -> None:
+        commands = tuple(self._scripts(payloads))
         with translated():
-            results = await self._run_script(node, payloads)
+            results = await self._wires[node].ask(*commands)
             if any(isinstance(result, NoScriptError) for result in results):
                 # What it has run after another client taught it the script comes twice, which is allowed.
-                await self._begin(node)
-                results = await self._run_script(node, payloads)
-            for result in results:
-                if isinstance(result, Exception):
-                    raise result
+                await self._begin(self._nodes[node])
+                results = await self._wires[node].ask(*commands)
+            _raise_first(results)
 
-    async def _run_script(
-        self, node: "redis.asyncio.Redis", payloads: dict[str, list[bytes]]
-    ) -> list[object]:
-        # By its digest: a registered script asks before every pipeline whether the node knows it.
-        pipe, users = node.pipeline(transaction=False), iter(payloads.items())
-        limits = self._length, self._retention
+    def _scripts(self, payloads: dict[str, list[bytes]]) -> Iterator[Command]:
+        users = iter(payloads.items())
         while some := list(islice(users, USERS_A_SCRIPT)):
             streams = [stream_of(user_id) for user_id, _ in some]
             told: list[str | int | bytes] = []
             for user_id, own in some:
                 told += (channel_of(user_id), len(own), *own)
-            pipe.evalsha(self._publish, len(streams) + 1, BORN, *streams, *limits, *told)
-        results: list[object] = await pipe.execute(raise_on_error=False)
-        return results
+            limits = self._length, self._retention
+            yield ("EVALSHA", self._publish, len(streams) + 1, BORN, *streams, *limits, *told)
 
     async def _begin(self, node: "redis.asyncio.Redis") -> None:
         """Begins all streams anew on a node that does not know the scripts.
@@ -218,10 +217,11 @@ class Bus:
 
         async def push(node: int, batch: list[tuple[str, bytes]]) -> None:
             with translated():
-                pipe = self._nodes[node].pipeline(transaction=False)
-                for user_id, payload in batch:
-                    pipe.publish(channel_of(user_id), b" " + payload)
-                await pipe.execute()
+                _raise_first(
+                    await self._wires[node].ask(
+                        *(("PUBLISH", channel_of(user_id), b" " + payload) for user_id, payload in batch)
+                    )
+                )
 
         outcomes = await asyncio.gather(
             *(push(node, batch) for node, batch in by_node.items()), return_exceptions=True
@@ -280,6 +280,11 @@ class Bus:
         return Page(entries=entries, whole=lasts and begins_after(cursor, entries))
 
 
+def _raise_first(results: Sequence[object]) -> None:
+    for result in results:
+        if isinstance(result, Exception):
+            raise result
+
+
 def _digest(script: str) -> str:
-    # By hand: a registered script asks before every pipeline whether the node knows it.
     return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()

@@ -1,19 +1,16 @@
 """The push side of the bus: one PUB/SUB connection a Redis node for all the users that this process holds."""
 
 import asyncio
-import contextlib
-import math
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 
-import redis.asyncio
 import structlog
-from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
 from mesh.bus import TIMEOUT, translated
 from mesh.errors import InvalidArgument, Unavailable
 from mesh.mailbox.buckets import BucketMap
+from mesh.redis_wire import Connection, Endpoint, pack
 from mesh.streams import Entry, channel_of, parse_push
 
 log = structlog.get_logger()
@@ -85,13 +82,11 @@ class Feed:
 
 class _NodeFeed:
     def __init__(self, url: str, deliver: Deliver, resumed: Callable[[Iterable[str]], None]) -> None:
-        self._pool = redis.asyncio.ConnectionPool.from_url(
-            url, protocol=2, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT
-        )
+        self._endpoint = Endpoint(url, TIMEOUT)
         self._deliver = deliver
         self._resumed = resumed
         self.wanted: set[str] = set()
-        self._connection: AbstractConnection | None = None
+        self._connection: Connection | None = None
         self._pause = FIRST_PAUSE
         self._told = self._silent = False
         self._confirmations: dict[str, deque[asyncio.Future[None]]] = defaultdict(deque)
@@ -102,20 +97,17 @@ class _NodeFeed:
 
     async def subscribe(self, user_id: str) -> None:
         self.wanted.add(user_id)
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         with translated():
             if self._connection is None:
                 raise Unavailable("The real-time bus is down.", reason="BUS_UNAVAILABLE")
-            self._confirmations[user_id].append(future)
-            await self._connection.send_command("SUBSCRIBE", channel_of(user_id))
-            await asyncio.wait_for(future, TIMEOUT)
+            await asyncio.wait_for(self._confirmation(self._connection, [user_id]), TIMEOUT)
 
     async def unsubscribe(self, user_id: str) -> None:
         self.wanted.discard(user_id)
         if self._connection is not None:
             try:
-                await self._connection.send_command("UNSUBSCRIBE", channel_of(user_id))
-            except (RedisError, OSError) as error:
+                self._connection.write(pack(("UNSUBSCRIBE", channel_of(user_id))))
+            except OSError as error:
                 log.debug("unsubscribing failed; the connection is going down", error=repr(error))
 
     async def run(self) -> None:
@@ -130,35 +122,36 @@ class _NodeFeed:
             self._pause = min(self._pause * 2, 2.0)
 
     async def _listen(self) -> None:
-        connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
-        watch: asyncio.Task[None] | None = None
+        connection = await self._endpoint.connect(self._hear)
+        connection.closed.add_done_callback(self._lost)
+        watch = asyncio.get_running_loop().create_task(self._watch(connection))
         try:
-            await connection.connect()  # type: ignore[no-untyped-call]
             await self._resubscribe(connection)
-            watch = asyncio.get_running_loop().create_task(self._watch(connection))
-            while True:
-                self._handle(await self._read(connection))
+            raise await asyncio.shield(connection.closed)
         finally:
-            if watch is not None:
-                watch.cancel()
-            self._connection = None
-            for waiting in self._confirmations.values():
-                for future in waiting:
-                    if not future.done():
-                        future.set_exception(ConnectionResetError("the push feed lost its Redis node"))
-            self._confirmations.clear()
-            await connection.disconnect(nowait=True)
+            watch.cancel()
+            connection.close(ConnectionResetError("the push feed ended"))
 
-    async def _resubscribe(self, connection: AbstractConnection) -> None:
+    def _lost(self, closed: asyncio.Future[Exception]) -> None:
+        self._connection = None
+        for waiting in self._confirmations.values():
+            for future in waiting:
+                if not future.done():
+                    future.set_exception(closed.result())
+        self._confirmations.clear()
+
+    def _confirmation(self, connection: Connection, users: Sequence[str]) -> asyncio.Future[None]:
+        """Asks for users' channels; done when they are heard: Redis confirms one after the other."""
+        connection.write(pack(("SUBSCRIBE", *map(channel_of, users))))
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._confirmations[users[-1]].append(future)
+        return future
+
+    async def _resubscribe(self, connection: Connection) -> None:
         """Returns when every wanted channel is heard, also of those who came while it was at it."""
         heard: set[str] = set()
         while users := list(self.wanted - heard)[:SUBSCRIBED_AT_ONCE]:
-            await connection.send_command("SUBSCRIBE", *map(channel_of, users))
-            waiting = len(users)
-            while waiting:  # between the confirmations come pushes on channels that are heard already
-                response = await connection.read_response()
-                self._handle(response)
-                waiting -= response[0] == b"subscribe"
+            await self._confirmation(connection, users)
             heard.update(users)
         self._connection, self._pause = connection, FIRST_PAUSE
         if self._told:
@@ -167,29 +160,24 @@ class _NodeFeed:
         if self.wanted:
             self._resumed(list(self.wanted))
 
-    async def _watch(self, connection: AbstractConnection) -> None:
-        """Ends a connection that no longer answers; whoever reads from it hears of that."""
-        with contextlib.suppress(RedisError, OSError):
-            while True:
-                self._silent = True
-                await asyncio.sleep(IDLE_SECONDS)
+    async def _watch(self, connection: Connection) -> None:
+        """Ends a connection that no longer answers; whoever waits for it hears of that."""
+        while not connection.closed.done():
+            self._silent = True
+            await asyncio.sleep(IDLE_SECONDS)
+            if self._silent and not connection.closed.done():
+                connection.write(pack(("PING",)))
+                await asyncio.sleep(ANSWER_SECONDS)
                 if self._silent:
-                    await connection.send_command("PING")
-                    await asyncio.sleep(ANSWER_SECONDS)
-                    if self._silent:
-                        await connection.disconnect(nowait=True)
+                    connection.close(TimeoutError("Redis was silent for too long"))
 
-    async def _read(self, connection: AbstractConnection) -> list[bytes]:
-        response: list[bytes] = await connection.read_response(timeout=math.inf, disconnect_on_error=False)
+    def _hear(self, said: list[bytes]) -> None:
         self._silent = False
-        return response
-
-    def _handle(self, response: list[bytes]) -> None:
-        kind = response[0]
+        kind = said[0]
         if kind == b"message":
-            self._take(response[1].removeprefix(PREFIX).decode(), response[2])
+            self._take(said[1].removeprefix(PREFIX).decode(), said[2])
         elif kind == b"subscribe":
-            user_id = response[1].removeprefix(PREFIX).decode()
+            user_id = said[1].removeprefix(PREFIX).decode()
             if waiting := self._confirmations.get(user_id):
                 future = waiting.popleft()
                 if not waiting:

@@ -38,6 +38,7 @@ from mesh.bus import Bus
 from mesh.channel import Channel
 from mesh.mailbox.mongo import MongoMailbox
 from mesh.presence import Register
+from mesh.redis_wire import Connection, Endpoint, Hear
 from messenger.dbapi.v1 import dbapi_pb2_grpc
 from messenger.edge.v1 import session_pb2
 from messenger.events.v1 import queue_pb2
@@ -228,13 +229,26 @@ class _Publisher:
 
 @contextmanager
 def counted_redis(trips: Trips) -> Any:
-    """Counts what goes out on the path's connections to Redis."""
-    send = AbstractConnection.send_packed_command
+    """Counts what goes out on the path's connections to Redis, the library's and our own."""
+    send, connect, write = AbstractConnection.send_packed_command, Endpoint.connect, Connection.write
+    ours = set[Connection]()
 
-    async def counting(self: AbstractConnection, *args: Any, **kwargs: Any) -> None:
+    async def sending(self: AbstractConnection, *args: Any, **kwargs: Any) -> None:
         trips.redis += self.client_name == CLIENT_NAME
         await send(self, *args, **kwargs)
 
+    async def connecting(self: Endpoint, hear: Hear | None = None) -> Connection:
+        connection = await connect(self, hear)
+        if self._known.client_name == CLIENT_NAME:
+            ours.add(connection)
+        return connection
+
+    def writing(self: Connection, packed: bytes) -> None:
+        trips.redis += self in ours
+        write(self, packed)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(AbstractConnection, "send_packed_command", counting)
+        patch.setattr(AbstractConnection, "send_packed_command", sending)
+        patch.setattr(Endpoint, "connect", connecting)
+        patch.setattr(Connection, "write", writing)
         yield

@@ -62,7 +62,7 @@ async def test_delivering_messages(path: Path, people: list[Person]) -> None:
     path.trips.forget()
     await path.deliver()
     assert path.trips.database == {"insert": 1, "update": 1, "find": 1}
-    assert path.trips.redis <= 2
+    assert 1 <= path.trips.redis <= 2
     assert not path.trips.bodies
 
 

@@ -3,12 +3,12 @@
 import asyncio
 from collections import deque
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import cast
 
 import pytest
-from redis.asyncio.connection import AbstractConnection
 
 from mesh.feed import _NodeFeed
+from mesh.redis_wire import Connection
 from mesh.streams import Entry, EventId, channel_of
 
 EVENT = EventId(1, 1, 1)
@@ -25,22 +25,23 @@ def push(user: str) -> list[bytes]:
 
 
 class Wire:
-    """A connection that answers what the test put there and tells what was asked."""
+    """A connection that tells what was asked, and says what the test put there, one after the other."""
 
     def __init__(self, *answers: list[bytes]) -> None:
         self.answers = deque(answers)
-        self.asked: list[tuple[str, ...]] = []
         self.told: list[str] = []
+        self.feed: _NodeFeed
 
-    async def send_command(self, *command: str) -> None:
-        self.asked.append(command)
+    def write(self, _: bytes) -> None:
         self.told.append("asked")
+        asyncio.get_running_loop().call_soon(self._answer)
 
-    async def read_response(self, **_: Any) -> list[bytes]:
-        await asyncio.sleep(0)
+    def _answer(self) -> None:
         answer = self.answers.popleft()
         self.told.append(answer[0].decode())
-        return answer
+        self.feed._hear(answer)
+        if answer[0] == b"message":
+            self._answer()
 
 
 class World:
@@ -49,7 +50,7 @@ class World:
     def __init__(self, wire: Wire) -> None:
         self.wire = wire
         self.pushed: list[str] = []
-        self.feed = _NodeFeed("redis://127.0.0.1:1", self._deliver, self._resumed)
+        self.feed = wire.feed = _NodeFeed("redis://127.0.0.1:1", self._deliver, self._resumed)
 
     def _deliver(self, user: str, _: tuple[Entry, ...] | bytes) -> None:
         self.pushed.append(user)
@@ -59,7 +60,7 @@ class World:
 
     async def begin(self) -> None:
         """A new connection."""
-        await self.feed._resubscribe(cast(AbstractConnection, self.wire))
+        await self.feed._resubscribe(cast(Connection, self.wire))
 
 
 async def test_who_comes_meanwhile_is_heard_before_it_is_told() -> None:
