@@ -98,8 +98,8 @@ class Bus:
     """Publishes to users and reads their streams; users are spread over the nodes by their buckets.
 
     A user's events have one order, the order of publishing, and PUB/SUB hands them out in it; what one
-    process publishes goes out in the order of its calls. While a node is away its users' calls raise
-    Unavailable; nothing is retried here.
+    process publishes goes out in the order of its calls, once the node knows the script. While a node is away
+    its users' calls raise Unavailable; nothing is retried here.
 
     Args:
         urls: Redis nodes, in node order.
@@ -113,6 +113,7 @@ class Bus:
             for url in urls
         ]
         self._wires = [Node(url, TIMEOUT) for url in urls]
+        self._beginnings = [asyncio.Lock() for _ in urls]
         self._buckets = BucketMap.even(len(urls))
         self._parts = [
             Part(f"bus {node}", seconds=PUBLISH_SECONDS, breaker=Breaker(longest=2.0))
@@ -177,7 +178,7 @@ class Bus:
             results = await self._wires[node].ask(*commands)
             if any(isinstance(result, NoScriptError) for result in results):
                 # What it has run after another client taught it the script comes twice, which is allowed.
-                await self._begin(self._nodes[node])
+                await self._begin(node)
                 results = await self._wires[node].ask(*commands)
             _raise_first(results)
 
@@ -191,16 +192,19 @@ class Bus:
             limits = self._length, self._retention
             yield ("EVALSHA", self._publish, len(streams) + 1, BORN, *streams, *limits, *told)
 
-    async def _begin(self, node: "redis.asyncio.Redis") -> None:
+    async def _begin(self, index: int) -> None:
         """Begins all streams anew on a node that does not know the scripts.
 
         It has just been started, or took over from one that is gone: the last events that were published may
         be missing, and nothing in a stream shows that.
         """
-        if not all(await node.script_exists(self._publish, self._tip)):
-            await node.eval(BEGIN, 1, BORN)
-            await node.script_load(PUBLISH)
-            await node.script_load(TIP)
+        wire = self._wires[index]
+        async with self._beginnings[index]:  # many find that out at once, and one beginning is enough
+            known = await wire.ask(("SCRIPT", "EXISTS", self._publish, self._tip))
+            _raise_first(known)
+            if known != [[1, 1]]:
+                _raise_first(await wire.ask(("EVAL", BEGIN, 1, BORN)))
+                _raise_first(await wire.ask(("SCRIPT", "LOAD", PUBLISH), ("SCRIPT", "LOAD", TIP)))
 
     async def tell(self, events: Sequence[tuple[str, bytes]]) -> None:
         """Pushes ephemeral events to users' devices that are there now; keeps nothing.
@@ -246,12 +250,13 @@ class Bus:
         Raises:
             Unavailable: the user's node is away.
         """
-        node = self._nodes[self.node_of(user_id)]
+        index = self.node_of(user_id)
+        node = self._nodes[index]
         with translated():
             try:
                 text = await node.evalsha(self._tip, 2, stream_of(user_id), BORN)
             except NoScriptError:
-                await self._begin(node)
+                await self._begin(index)
                 text = await node.evalsha(self._tip, 2, stream_of(user_id), BORN)
         return EventId.parse(text.decode())
 
@@ -261,7 +266,8 @@ class Bus:
         Raises:
             Unavailable: the user's node is away.
         """
-        node = self._nodes[self.node_of(user_id)]
+        index = self.node_of(user_id)
+        node = self._nodes[index]
         with translated():
             pipe = node.pipeline(transaction=False)
             pipe.script_exists(self._publish)
@@ -270,7 +276,7 @@ class Bus:
             pipe.time()
             [known], raw, born, (seconds, _) = await pipe.execute()
             if not known:
-                await self._begin(node)
+                await self._begin(index)
         entries = tuple(read_entry(entry_id.decode(), fields) for entry_id, fields in raw)
         if not known or born is None or cursor.epoch < int(born):
             return Page(entries=entries, whole=False)

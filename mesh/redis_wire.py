@@ -255,13 +255,13 @@ class Node:
             Their replies, as in `Request`. Who no longer waits when the connection is made sends nothing.
         """
         request = Request(commands)
-        if self._opening is None and self._connection is not None and not self._connection.closed.done():
+        if self._connection is not None and not self._connection.closed.done():
             self._connection.ask(request)
         elif len(self._pending) >= MOST_WAITING:
             request.fail(ConnectionError("too much waits for this Redis node"))
         else:
             self._pending.append(request)
-            if self._opening is None:
+            if self._opening is None or self._opening.done():
                 self._opening = asyncio.get_running_loop().create_task(self._open())
         return request.replies
 
@@ -270,6 +270,7 @@ class Node:
         closed = ConnectionResetError("the connection to Redis was closed here")
         if self._opening is not None:
             self._opening.cancel()
+            self._opening = None
         if self._connection is not None:
             self._connection.close(closed)
         self._settle(lambda request: request.fail(closed))
@@ -282,8 +283,6 @@ class Node:
             self._settle(lambda request: request.fail(failure))
         else:
             self._settle(self._connection.ask)
-        finally:
-            self._opening = None
 
     def _settle(self, settle: Callable[[Request], None]) -> None:
         pending, self._pending = self._pending, []

@@ -1,6 +1,7 @@
 """The real-time bus on real Redis: what is pushed, what can be read again, and how a gap shows."""
 
 import asyncio
+import contextlib
 import socket
 import uuid
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -242,6 +243,42 @@ async def test_a_feed_that_was_cut_off_comes_back(bus: Bus, heard: Heard, user: 
     _, entry = await heard.next()
     assert isinstance(entry, Entry)
     assert entry.payload == b"after"
+
+
+async def test_a_feed_whose_node_hangs(bus: Bus, heard: Heard, user: str, servers: Stack) -> None:
+    """A node that falls silent is found out, whether somebody asks or not; when it answers, pushes go on."""
+    await subscribe(heard, user)
+    while not heard.resumed.empty():
+        heard.resumed.get_nowait()
+    redis = f"redis-{bus.node_of(user)}"
+    await asyncio.to_thread(servers.signal, redis, "STOP")
+    try:
+        async with asyncio.timeout(10):
+            while user not in heard.feed.unheard():  # noqa: ASYNC110 - no other sign
+                await asyncio.sleep(0.01)
+    finally:
+        await asyncio.to_thread(servers.signal, redis, "CONT")
+    assert user in await asyncio.wait_for(heard.resumed.get(), 10)
+    await publish(bus, user, b"after")
+    assert isinstance((await heard.next())[1], Entry)
+
+
+async def test_a_mistake_in_who_hears_ends_the_feed(bus: Bus, urls: list[str], user: str) -> None:
+    """What goes wrong while a push is handed out ends `run` with its error; it is not taken for an outage."""
+
+    def deliver(*_: object) -> None:
+        raise KeyError("a mistake")
+
+    up = asyncio.Event()
+    feed = Feed(urls, deliver=deliver, resumed=lambda _: up.set())
+    with contextlib.suppress(Unavailable):
+        await feed.subscribe(user)  # as soon as the node is there
+    running = asyncio.create_task(feed.run())
+    await asyncio.wait_for(up.wait(), 10)
+    await bus.tell([(user, b"typing")])
+    with pytest.raises(BaseExceptionGroup) as ended:
+        await asyncio.wait_for(running, 10)
+    assert ended.group_contains(KeyError)
 
 
 async def test_nobody_hears_what_was_unsubscribed(bus: Bus, heard: Heard, user: str) -> None:
