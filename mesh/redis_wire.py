@@ -120,7 +120,7 @@ class Connection(asyncio.Protocol):
         """
         if self._transport is None or self.closed.done():
             raise ConnectionResetError("the connection to Redis is closed")
-        self._transport.write(packed)  # uvloop sends what one turn of the loop writes at once
+        self._transport.write(packed)
 
     def close(self, error: Exception) -> None:
         """Breaks off; whatever waits is told why."""
