@@ -21,7 +21,7 @@ from mesh.stack import StackError, StackSettings, binaries
 
 RESULTS = Path(__file__).parent / "results"
 LIBRARIES = (
-    "aio-pika", "grpcio", "hiredis", "motor", "msgspec", "protobuf", "protovalidate", "pymongo", "redis",
+    "grpcio", "hiredis", "motor", "msgspec", "pamqp", "protobuf", "protovalidate", "pymongo", "redis",
     "uvloop", "websockets",
 )  # fmt: skip
 

@@ -8,13 +8,12 @@ import contextlib
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 
 import structlog
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 from opentelemetry.trace import SpanKind
 
 from mesh import call, metrics, tracing
@@ -30,10 +29,11 @@ from mesh.amqp.delivery import (
     headers_of,
     plan,
 )
-from mesh.amqp.link import Link, translated
+from mesh.amqp.link import Link
 from mesh.amqp.publisher import Publisher
-from mesh.amqp.settling import ANSWER_TIMEOUT, Settler, answer
+from mesh.amqp.settling import Settler, answer
 from mesh.amqp.topology import MESSAGES, PARKED, Topology
+from mesh.amqp.wire import Incoming, Wire
 from mesh.batching import MANY, SIZE
 from mesh.errors import DeadlineExceeded, Internal, MessengerError, Unavailable
 from messenger.events.v1.queue_pb2 import Event
@@ -70,7 +70,7 @@ OUTCOMES = metrics.counter(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Arrived:
-    message: AbstractIncomingMessage
+    message: Incoming
     delivery: Delivery
     events: Sequence[Event]
     orders: frozenset[str]
@@ -131,8 +131,6 @@ class Consumer:
         self._handler_timeout = handler_timeout
         self._drain_timeout = drain_timeout
         self._link = Link(url, topology, name=f"consumer of {self._name}", setup=self._subscribe)
-        self._queue: AbstractQueue | None = None
-        self._tag = ""
         self._waiting: deque[_Arrived] = deque()
         self._woken = asyncio.Event()
         self._under_way = 0
@@ -151,7 +149,7 @@ class Consumer:
         await self._unsubscribe()
         self._draining = True
         self._woken.set()
-        await self._hand_back()
+        self._hand_back()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._drain_timeout):
                 await asyncio.wait(self._workers)
@@ -179,30 +177,26 @@ class Consumer:
         if not self.is_ready:
             raise Internal("A consumer's worker died.")
 
-    async def _subscribe(self, channel: AbstractChannel) -> None:
+    async def _subscribe(self, wire: Wire) -> None:
         self._waiting.clear()  # what an earlier connection delivered, the broker delivers again
         self._settler.let_go()
-        await channel.set_qos(prefetch_count=self._prefetch)
-        self._queue = await channel.get_queue(self._name, ensure=False)
-        self._tag = await self._queue.consume(self._arrive)
+        await wire.consume(self._name, self._arrive, prefetch=self._prefetch)
 
     async def _unsubscribe(self) -> None:
-        if self._queue and self._link.is_ready:
-            with contextlib.suppress(Unavailable), translated():
-                await self._queue.cancel(self._tag, timeout=ANSWER_TIMEOUT)
+        with contextlib.suppress(Unavailable):
+            await self._link.wire().cancel()
 
-    async def _hand_back(self) -> None:
+    def _hand_back(self) -> None:
         while self._waiting:
-            await answer(self._waiting.popleft().message.nack(requeue=True))
+            answer(self._waiting.popleft().message.nack)
 
-    async def _arrive(self, message: AbstractIncomingMessage) -> None:
-        redelivered = bool(message.redelivered)
-        delivery = describe(message.headers, self._topology, redelivered=redelivered)
+    def _arrive(self, message: Incoming) -> None:
+        delivery = describe(message.headers, self._topology, redelivered=message.redelivered)
         try:
             events = decode(message.body)
         except UnreadableError as error:
             log.error("body parked", queue=self._name, cause=str(error))
-            await self._park(message, delivery, str(error))
+            self._settle_aside(self._park(message, delivery, str(error)))
         else:
             published = time.monotonic() - age_of(delivery, time.time() * 1000, self._longest_wait)
             orders = frozenset(order for event in events if (order := self._order(event)))
@@ -213,7 +207,7 @@ class Consumer:
             )
             self._woken.set()
 
-    async def _park(self, message: AbstractIncomingMessage, delivery: Delivery, cause: str) -> None:
+    async def _park(self, message: Incoming, delivery: Delivery, cause: str) -> None:
         headers = headers_of(delivery, attempt=delivery.attempt, cause=cause)
         park = partial(self._publisher.publish_body, PARKED, "", message.body, headers)
         await self._settler.settle(message, deque([park]))
@@ -317,7 +311,10 @@ class Consumer:
         if len(known) == len(answered):
             await self._settle(arrived, known)
             return
-        task = asyncio.create_task(self._settle_later(arrived, answered))
+        self._settle_aside(self._settle_later(arrived, answered))
+
+    def _settle_aside(self, settling: Coroutine[object, object, None]) -> None:
+        task = asyncio.create_task(settling)
         self._late.add(task)
         task.add_done_callback(self._late.discard)
 

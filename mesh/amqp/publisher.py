@@ -1,16 +1,14 @@
 """Publishes batches of events with publisher confirm and a time limit. Gathering them is left to callers."""
 
-import asyncio
 import time
 from collections.abc import Sequence
 from typing import Self
 
-from aio_pika import DeliveryMode, Message
 from opentelemetry.trace import SpanKind
 
 from mesh import call, tracing
 from mesh.amqp.delivery import PUBLISHED, TRACE, Headers, encode
-from mesh.amqp.link import Link, translated
+from mesh.amqp.link import Link
 from mesh.amqp.topology import Topology
 from mesh.batching import SIZE
 from messenger.events.v1.queue_pb2 import Event
@@ -90,11 +88,7 @@ class Publisher:
         Raises:
             Unavailable: no broker, or no answer in time.
         """
-        channel = self._link.channel()
-        with translated():
-            async with asyncio.timeout(timeout):
-                found = (await channel.declare_queue(queue, passive=True)).declaration_result
-        return found.message_count or 0, found.consumer_count or 0
+        return await self._link.wire().look(queue, seconds=timeout)
 
     async def publish_body(
         self,
@@ -106,14 +100,10 @@ class Publisher:
         timeout: float = TIMEOUT,
     ) -> None:
         """Publishes a body as it is: `publish` for those that cannot be read."""
-        message = Message(
+        await self._link.wire().publish(
+            self._topology.name(exchange),
+            routing_key,
+            headers or {},
             body,
-            headers=dict(headers or {}),
-            content_type="application/x-protobuf",
-            delivery_mode=DeliveryMode.PERSISTENT,
+            seconds=min(timeout, call.time_left()),
         )
-        channel = self._link.channel()
-        target = await channel.get_exchange(self._topology.name(exchange), ensure=False)
-        with translated():
-            async with asyncio.timeout(min(timeout, call.time_left())):
-                await target.publish(message, routing_key, mandatory=True)

@@ -6,9 +6,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 
 import structlog
-from aio_pika.abc import AbstractIncomingMessage
 
-from mesh.amqp.link import translated
+from mesh.amqp.wire import Incoming
 from mesh.errors import Unavailable
 
 log = structlog.get_logger()
@@ -18,9 +17,6 @@ Step = Callable[[], Awaitable[None]]
 
 HOLD_PAUSE = 1.0
 """Seconds until a delivery whose events nothing took is tried again."""
-
-ANSWER_TIMEOUT = 3.0
-"""Seconds for writing an answer to the broker, or for its confirm that it sends no more deliveries."""
 
 
 class Settler:
@@ -34,7 +30,7 @@ class Settler:
         self._queue = queue
         self._held: set[asyncio.Task[None]] = set()
 
-    async def settle(self, message: AbstractIncomingMessage, steps: deque[Step]) -> None:
+    async def settle(self, message: Incoming, steps: deque[Step]) -> None:
         """Takes the steps and acknowledges; where nothing takes what they publish, later."""
         if not await self._taken(message, steps):
             task = asyncio.create_task(self._hold(message, steps))
@@ -46,7 +42,7 @@ class Settler:
         for task in self._held:
             task.cancel()
 
-    async def _hold(self, message: AbstractIncomingMessage, steps: deque[Step]) -> None:
+    async def _hold(self, message: Incoming, steps: deque[Step]) -> None:
         # Handed back it would come again at once, each time a step towards its delivery limit: an outage must
         # not park it.
         while True:
@@ -54,7 +50,7 @@ class Settler:
             if await self._taken(message, steps):
                 return
 
-    async def _taken(self, message: AbstractIncomingMessage, steps: deque[Step]) -> bool:
+    async def _taken(self, message: Incoming, steps: deque[Step]) -> bool:
         try:
             while steps:
                 await steps[0]()
@@ -65,14 +61,13 @@ class Settler:
             log.exception("events could not be passed on", queue=self._queue)
             await asyncio.sleep(HOLD_PAUSE)
             # Reject, not nack: it counts towards the delivery limit, at which the broker parks the body.
-            await answer(message.reject(requeue=True))
+            answer(message.reject)
         else:
-            await answer(message.ack())
+            answer(message.ack)
         return True
 
 
-async def answer(sending: Awaitable[None]) -> None:
-    """Sends an answer to a delivery; without a connection there is none to send: the broker has it back."""
-    with contextlib.suppress(Unavailable), translated():
-        async with asyncio.timeout(ANSWER_TIMEOUT):
-            await sending
+def answer(settle: Callable[[], None]) -> None:
+    """Settles a delivery; without its connection there is nothing to settle: the broker has it back."""
+    with contextlib.suppress(Unavailable):
+        settle()

@@ -2,7 +2,6 @@
 
 import asyncio
 import http.client
-import logging
 import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -137,17 +136,17 @@ class AmqpOpen:
         """See Check."""
         if closed := PortOpen(port=self.port).probe():
             return closed
-        import aiormq
+        from mesh.amqp.link import connected
+        from mesh.errors import Unavailable
 
         async def connect() -> None:
-            connection = await aiormq.connect(self.url)
-            await connection.close()
+            async with connected(self.url):
+                pass
 
-        logging.getLogger("aiormq").setLevel(logging.CRITICAL)
         try:
             asyncio.run(asyncio.wait_for(connect(), PROBE_TIMEOUT_S))
-        except (aiormq.AMQPError, OSError, TimeoutError) as error:
-            return f"amqp: {error.__class__.__name__}"
+        except (Unavailable, TimeoutError) as error:
+            return f"amqp: {error.__cause__ or error.__class__.__name__}"
         return ""
 
 

@@ -1,6 +1,7 @@
 """What the queue tests share: events told apart by a name, and a handler that records what it gets."""
 
 import asyncio
+import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -88,17 +89,19 @@ class Proxy:
 
     Args:
         broker: its URL.
+        tls: by which it takes connections; None for plain ones.
     """
 
-    def __init__(self, broker: str) -> None:
+    def __init__(self, broker: str, *, tls: ssl.SSLContext | None = None) -> None:
         self._broker = urlsplit(broker)
+        self._tls = tls
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._server: asyncio.Server | None = None
         self._pumps: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> "Proxy":
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self._tls)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -113,11 +116,17 @@ class Proxy:
         """The broker's, through this hop."""
         assert self._server
         credentials, _, _ = self._broker.netloc.rpartition("@")
-        return f"amqp://{credentials}@127.0.0.1:{self._server.sockets[0].getsockname()[1]}/"
+        scheme = "amqps" if self._tls else "amqp"
+        return f"{scheme}://{credentials}@127.0.0.1:{self._server.sockets[0].getsockname()[1]}/"
 
     def freeze(self) -> None:
         """Lets nothing through from now on."""
         self._flowing.clear()
+
+    def cut(self) -> None:
+        """Ends all connections."""
+        for pump in self._pumps:
+            pump.cancel()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await asyncio.open_connection(self._broker.hostname, self._broker.port)
