@@ -21,8 +21,8 @@ from mesh.stack import StackError, StackSettings, binaries
 
 RESULTS = Path(__file__).parent / "results"
 LIBRARIES = (
-    "grpcio", "hiredis", "motor", "msgspec", "pamqp", "protobuf", "protovalidate", "pymongo", "redis",
-    "uvloop", "websockets",
+    "aio-pika", "grpcio", "hiredis", "motor", "msgspec", "pamqp", "protobuf", "protovalidate", "pymongo",
+    "redis", "uvloop", "websockets",
 )  # fmt: skip
 
 

@@ -49,17 +49,12 @@ BEAT = FRAME.pack(HEARTBEAT, 0, 0) + bytes((END,))
 
 
 class Delivered(NamedTuple):
-    """A message from a queue.
-
-    Attributes:
-        asked: by Basic.Get; else it was sent to a consumer.
-    """
+    """A message from a queue."""
 
     tag: int
     redelivered: bool
     headers: Mapping[str, object]
     body: bytes
-    asked: bool
 
 
 class Confirmed(NamedTuple):
@@ -201,7 +196,7 @@ class Reader:
 
     def _take_method(self, payload: bytes) -> Event | None:
         index = INDEX.unpack_from(payload)[0]
-        if index in (Basic.Deliver.index, Basic.GetOk.index, Basic.Return.index):
+        if index in (Basic.Deliver.index, Basic.Return.index):
             self._method = payload
             return None
         if index in (Basic.Ack.index, Basic.Nack.index):
@@ -217,10 +212,8 @@ class Reader:
         index = INDEX.unpack_from(method)[0]
         if index == Basic.Return.index:
             return _returned(method, header)
-        asked = index == Basic.GetOk.index
-        # A delivery begins with the consumer's tag.
-        tag, bits = TAG.unpack_from(method, INDEX.size if asked else INDEX.size + 1 + method[INDEX.size])
-        return Delivered(tag, bool(bits & 1), _headers(header), body, asked)
+        tag, bits = TAG.unpack_from(method, INDEX.size + 1 + method[INDEX.size])  # behind the consumer's
+        return Delivered(tag, bool(bits & 1), _headers(header), body)
 
 
 def _headers(header: bytes) -> Mapping[str, object]:

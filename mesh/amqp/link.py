@@ -1,6 +1,6 @@
-"""One connection with one channel to RabbitMQ that comes back by itself.
+"""One connection with one channel to RabbitMQ that comes back by itself; and the library's, for what is rare.
 
-Each connection, the first like every later one, goes the same way: connect, declare, set up. In between there
+Each connection, the first like every later one, goes the same way: declare, connect, set up. In between there
 is none, so that a publish fails at once instead of waiting for a broker that may stay away.
 """
 
@@ -8,13 +8,17 @@ import asyncio
 import contextlib
 import itertools
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
+import aio_pika
 import structlog
+from aio_pika.connection import make_url
+from aio_pika.exceptions import AMQPError, ChannelPreconditionFailed
+from pamqp.exceptions import PAMQPException
 
 from mesh.amqp.broker import Broker
 from mesh.amqp.topology import Topology, declare
-from mesh.amqp.wire import DOWN, PRECONDITION_FAILED, ClosedError, Wire, connect
+from mesh.amqp.wire import CLOSE_TIMEOUT, DOWN, Wire, connect
 from mesh.errors import Unavailable
 
 log = structlog.get_logger()
@@ -24,9 +28,6 @@ CONNECT_TIMEOUT = 10.0
 
 RECONNECT_PAUSE = 0.5
 """Mean seconds between attempts; jittered, so that a fleet does not come back in step."""
-
-CURE = "Give every process the same queue settings, or delete the queue once it has run empty."
-"""What helps when a queue is there with other arguments."""
 
 Setup = Callable[[Wire], Awaitable[None]]
 
@@ -42,9 +43,9 @@ class Link:
     """
 
     def __init__(self, url: str, topology: Topology, *, name: str, setup: Setup | None = None) -> None:
-        brokers = [Broker.of(node) for node in url.split()]
-        random.shuffle(brokers)  # a fleet spreads over the nodes
-        self._brokers = itertools.cycle(brokers)
+        nodes = url.split()
+        random.shuffle(nodes)  # a fleet spreads over them
+        self._nodes = itertools.cycle(nodes)
         self._topology = topology
         self._name = name
         self._setup = setup
@@ -99,8 +100,11 @@ class Link:
         wire = None
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
-                wire = await connect(next(self._brokers), self._name)
-                await declare(wire, self._topology)
+                node = next(self._nodes)
+                async with connected(node) as connection:
+                    with translated():
+                        await declare(await connection.channel(), self._topology)
+                wire = await connect(Broker.of(node), self._name)
                 if self._setup:
                     await self._setup(wire)
             self._wire = wire
@@ -115,32 +119,52 @@ class Link:
 
 def _explain(error: Exception) -> str:
     cause = error.__cause__ or error
-    return f"{type(cause).__name__}: {cause}{f'. {CURE}' if is_precondition(cause) else ''}"
-
-
-def is_precondition(cause: BaseException | None) -> bool:
-    """Whether a queue or an exchange is there with other arguments."""
-    return isinstance(cause, ClosedError) and cause.code == PRECONDITION_FAILED
+    cure = (
+        " Give every process the same queue settings, or delete the queue once it has run empty."
+        if isinstance(cause, ChannelPreconditionFailed)
+        else ""
+    )
+    return f"{type(cause).__name__}: {cause}{cure}"
 
 
 @contextlib.asynccontextmanager
-async def connected(url: str) -> AsyncIterator[Wire]:
-    """One connection for a command: to the first node that answers, and no second try.
+async def connected(url: str) -> AsyncIterator[aio_pika.abc.AbstractConnection]:
+    """A connection of the library's: to the first node that answers, and no second try.
 
     Raises:
         Unavailable: none answers.
     """
-    last: Exception = Unavailable("There is no broker to connect to.")
+    last: BaseException | None = None
     for node in url.split():
+        # Not aio_pika.connect(): a connection that never came about must be closed as well.
+        connection = aio_pika.Connection(make_url(node))
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                wire = await connect(Broker.of(node), "command")
-            break
-        except (Unavailable, TimeoutError) as error:
-            last = error
-    else:
-        raise Unavailable(DOWN) from last
+            try:
+                with translated():
+                    async with asyncio.timeout(CONNECT_TIMEOUT):
+                        await connection.connect()
+            except (Unavailable, TimeoutError) as error:
+                last = error.__cause__ or error
+                continue
+            yield connection
+            return
+        finally:
+            with contextlib.suppress(Unavailable, TimeoutError), translated():
+                async with asyncio.timeout(CLOSE_TIMEOUT):
+                    await connection.close()
+    raise Unavailable(DOWN) from last
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Turns what aio-pika and its layers raise into Unavailable, with the original as its cause."""
     try:
-        yield wire
-    finally:
-        await wire.aclose()
+        yield
+    except (AMQPError, PAMQPException, OSError, RuntimeError) as error:  # closed channels raise RuntimeError
+        raise Unavailable(DOWN) from error
+    except asyncio.CancelledError as error:
+        # A dying connection cancels the futures that we wait on, without anybody having cancelled us.
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise Unavailable(DOWN) from error

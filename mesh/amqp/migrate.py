@@ -2,9 +2,10 @@
 
 import asyncio
 
-from mesh.amqp.link import CONNECT_TIMEOUT, CURE, connected, is_precondition
+from aio_pika.exceptions import ChannelPreconditionFailed
+
+from mesh.amqp.link import CONNECT_TIMEOUT, connected, translated
 from mesh.amqp.topology import Topology, declare
-from mesh.amqp.wire import DOWN
 from mesh.errors import FailedPrecondition, Unavailable
 
 
@@ -16,11 +17,16 @@ async def migrate(url: str, topology: Topology) -> None:
         Unavailable: the broker does not answer.
     """
     try:
-        async with asyncio.timeout(CONNECT_TIMEOUT), connected(url) as wire:
-            await declare(wire, topology)
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            with translated():
+                async with connected(url) as connection, connection.channel() as channel:
+                    await declare(channel, topology)
     except TimeoutError:
-        raise Unavailable(DOWN) from None
+        raise Unavailable("The queue is down; try again.") from None
     except Unavailable as error:
-        if is_precondition(error.__cause__):
-            raise FailedPrecondition(f"{error.__cause__}. {CURE}") from None
+        if isinstance(error.__cause__, ChannelPreconditionFailed):
+            raise FailedPrecondition(
+                f"{error.__cause__}. Give every process the same queue settings, or delete the queue once"
+                " it has run empty."
+            ) from None
         raise

@@ -1,16 +1,19 @@
 """The parking queue as an operator sees it: look, send on again, throw away. And the queues' lengths."""
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from aio_pika import DeliveryMode, Message
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+
 from mesh.amqp.delivery import TRACE, Delivery, UnreadableError, decode, describe
-from mesh.amqp.link import connected
+from mesh.amqp.link import connected, translated
 from mesh.amqp.publisher import TIMEOUT
 from mesh.amqp.topology import CHECKED, PARKED, Topology
-from mesh.amqp.wire import Incoming, Wire
 from messenger.events.v1.queue_pb2 import Event
 
 
@@ -38,10 +41,10 @@ class ParkedBody:
 class ParkingLot:
     """The parking queue, taken while this is open; what was neither replayed nor dropped goes back."""
 
-    def __init__(self, wire: Wire, topology: Topology) -> None:
-        self._wire = wire
+    def __init__(self, channel: AbstractChannel, topology: Topology) -> None:
+        self._channel = channel
         self._topology = topology
-        self._held: dict[bytes, list[Incoming]] = {}
+        self._held: dict[bytes, list[AbstractIncomingMessage]] = {}
 
     async def look(self) -> AsyncIterator[ParkedBody]:
         """Everything that is parked, the oldest first; each body once.
@@ -49,11 +52,13 @@ class ParkingLot:
         Raises:
             Unavailable: the broker went away.
         """
-        while (message := await self._wire.get(self._topology.name(PARKED))) is not None:
-            held = self._held.setdefault(message.body, [])
-            held.append(message)
-            if len(held) == 1:
-                yield _read(message, self._topology)
+        with translated():
+            queue = await self._channel.get_queue(self._topology.name(PARKED), ensure=False)
+            while (message := await queue.get(fail=False, timeout=TIMEOUT)) is not None:
+                held = self._held.setdefault(message.body, [])
+                held.append(message)
+                if len(held) == 1:
+                    yield _read(message, self._topology)
 
     async def replay(self, parked: ParkedBody) -> None:
         """Sends it on to `checked` as a first attempt, and takes it out once the broker has confirmed.
@@ -62,20 +67,30 @@ class ParkingLot:
             Unavailable: the broker did not confirm; it stays parked.
         """
         trace = parked.delivery.traceparent
-        checked, headers = self._topology.name(CHECKED), {TRACE: trace} if trace else {}
-        await self._wire.publish(checked, "", headers, parked.body, seconds=TIMEOUT)
+        message = Message(
+            parked.body,
+            headers={TRACE: trace} if trace else {},
+            content_type="application/x-protobuf",
+            delivery_mode=DeliveryMode.PERSISTENT,
+        )
+        with translated():
+            target = await self._channel.get_exchange(self._topology.name(CHECKED), ensure=False)
+            async with asyncio.timeout(TIMEOUT):
+                await target.publish(message, "", mandatory=True)
         await self.drop(parked)
 
     async def drop(self, parked: ParkedBody) -> None:
         """Takes it out for good."""
-        for message in self._held.pop(parked.body, []):
-            message.ack()
+        with translated():
+            for message in self._held.pop(parked.body, []):
+                await message.ack()
 
-    def give_back(self) -> None:
+    async def give_back(self) -> None:
         """Puts the rest back, in its order; by nack, which does not count towards a delivery limit."""
-        for messages in self._held.values():
-            for message in messages:
-                message.nack()
+        with translated():
+            for messages in self._held.values():
+                for message in messages:
+                    await message.nack(requeue=True)
 
 
 @asynccontextmanager
@@ -85,12 +100,12 @@ async def open_parking_lot(url: str, topology: Topology) -> AsyncIterator[Parkin
     Raises:
         Unavailable: the broker does not answer, or there is no such queue.
     """
-    async with connected(url) as wire:
-        lot = ParkingLot(wire, topology)
+    async with _opened(url) as channel:
+        lot = ParkingLot(channel, topology)
         try:
             yield lot
         finally:
-            lot.give_back()
+            await lot.give_back()
 
 
 async def lengths(url: str, topology: Topology) -> dict[str, int]:
@@ -99,11 +114,22 @@ async def lengths(url: str, topology: Topology) -> dict[str, int]:
     Raises:
         Unavailable: the broker does not answer, or a queue is not there yet.
     """
-    async with connected(url) as wire:
-        return {queue.name: (await wire.look(queue.name))[0] for queue in topology.queues()}
+    async with _opened(url) as channel:
+        found: dict[str, int] = {}
+        with translated():
+            for spec in topology.queues():
+                queue = await channel.declare_queue(spec.name, passive=True, timeout=TIMEOUT)
+                found[spec.name] = queue.declaration_result.message_count or 0
+        return found
 
 
-def _read(message: Incoming, topology: Topology) -> ParkedBody:
+@asynccontextmanager
+async def _opened(url: str) -> AsyncIterator[AbstractChannel]:
+    async with connected(url) as connection, connection.channel(on_return_raises=True) as channel:
+        yield channel
+
+
+def _read(message: AbstractIncomingMessage, topology: Topology) -> ParkedBody:
     events: tuple[Event, ...] = ()
     unreadable = ""
     try:

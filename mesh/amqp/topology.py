@@ -10,10 +10,7 @@ messages ──► messages ──(TTL: the antispam window)──┐
 
 from dataclasses import dataclass
 
-from pamqp.commands import Exchange
-from pamqp.commands import Queue as QueueMethods
-
-from mesh.amqp.wire import Wire
+from aio_pika.abc import AbstractChannel
 
 MESSAGES = "messages"
 """Direct exchange and queue of messages that antispam has not seen yet."""
@@ -135,16 +132,16 @@ def _key(pause: float) -> str:
     return f"{pause:g}s"
 
 
-async def declare(wire: Wire, topology: Topology) -> None:
+async def declare(channel: AbstractChannel, topology: Topology) -> None:
     """Declares everything that is not there yet.
 
     Raises:
-        Unavailable: a queue of that name is there with other arguments, as its cause says; or no broker.
+        aio_pika.exceptions.ChannelPreconditionFailed: a queue of that name is there with other arguments.
     """
-    for name, kind in topology.exchanges().items():
-        await wire.ask(Exchange.Declare(exchange=name, exchange_type=kind, durable=True))
-    for queue in topology.queues():
-        await wire.ask(QueueMethods.Declare(queue=queue.name, durable=True, arguments={**queue.arguments}))
-        await wire.ask(
-            QueueMethods.Bind(queue=queue.name, exchange=queue.exchange, routing_key=queue.routing_key)
-        )
+    exchanges = {
+        name: await channel.declare_exchange(name, kind, durable=True)
+        for name, kind in topology.exchanges().items()
+    }
+    for spec in topology.queues():
+        queue = await channel.declare_queue(spec.name, durable=True, arguments=dict(spec.arguments))
+        await queue.bind(exchanges[spec.exchange], spec.routing_key)

@@ -31,7 +31,6 @@ ANSWER_TIMEOUT = 10.0
 CLOSE_TIMEOUT = 3.0
 """Seconds that a broker gets to say goodbye."""
 
-PRECONDITION_FAILED = 406
 GOODBYE = (200, "done", 0, 0)
 DOWN = "The queue is down; try again."
 CAPABILITIES = {
@@ -43,16 +42,7 @@ CAPABILITIES = {
 
 
 class ClosedError(Exception):
-    """Why a connection is over.
-
-    Args:
-        text: in the words of who closed it.
-        code: the broker's (AMQP 0-9-1, 1.1); 0 where it gave none.
-    """
-
-    def __init__(self, text: str, code: int = 0) -> None:
-        super().__init__(text)
-        self.code = code
+    """Why a connection is over, in the words of who closed it."""
 
 
 class Incoming:
@@ -65,7 +55,7 @@ class Incoming:
 
     def __init__(self, wire: "Wire", delivered: Delivered) -> None:
         self._wire = wire
-        self._tag, self.redelivered, self.headers, self.body, _ = delivered
+        self._tag, self.redelivered, self.headers, self.body = delivered
 
     def ack(self) -> None:
         """Takes it off its queue."""
@@ -153,7 +143,7 @@ class Wire(asyncio.Protocol):
             Unavailable: there is none in time, or the broker closes the channel instead.
         """
         self.write(frames.method(request))
-        return cast(Frame, await self._answer(request.valid_responses, seconds))
+        return await self._answer(request.valid_responses, seconds)
 
     async def consume(self, queue: str, arrive: Arrive, *, prefetch: int) -> None:
         """Has the messages of a queue sent here.
@@ -177,16 +167,6 @@ class Wire(asyncio.Protocol):
             Unavailable: the broker does not answer.
         """
         await self.ask(Basic.Cancel(consumer_tag=self._consumer), seconds=CLOSE_TIMEOUT)
-
-    async def get(self, queue: str) -> Incoming | None:
-        """The next message of a queue, if there is one.
-
-        Raises:
-            Unavailable: there is no such queue, or no broker.
-        """
-        self.write(frames.method(Basic.Get(queue=queue)))
-        answer = await self._answer(Basic.Get().valid_responses, ANSWER_TIMEOUT)
-        return Incoming(self, answer) if isinstance(answer, Delivered) else None
 
     async def look(self, queue: str, *, seconds: float = ANSWER_TIMEOUT) -> tuple[int, int]:
         """How many messages wait in a queue and how many consumers it has.
@@ -287,10 +267,10 @@ class Wire(asyncio.Protocol):
 
     # ── inside ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _answer(self, answers: Sequence[str], seconds: float) -> Any:  # a method, or what was got
+    async def _answer(self, answers: Sequence[str], seconds: float) -> Frame:
         question = _Question(self._loop.create_future(), answers)
         self._questions.append(question)
-        return await self._within(seconds, question.waiter)
+        return cast(Frame, await self._within(seconds, question.waiter))
 
     async def _within(self, seconds: float, waiter: Waiter) -> Any:
         timer = self._loop.call_later(seconds, _fail, waiter, TimeoutError("no answer in time"))
@@ -329,9 +309,7 @@ class Wire(asyncio.Protocol):
                 _fail(waiter, ClosedError(f"no queue takes it: {returned.text}"))
 
     def _deliver(self, delivered: Delivered) -> None:
-        if delivered.asked:
-            self._reply("Basic.GetOk", delivered)
-        elif self._arrive is not None and not self._cause:
+        if self._arrive is not None and not self._cause:
             self._arrive(Incoming(self, delivered))
 
     def _take(self, frame: Frame) -> None:
@@ -342,11 +320,11 @@ class Wire(asyncio.Protocol):
         elif isinstance(frame, Basic.Cancel):
             self._leave(ClosedError("the broker cancelled the consumer; is the queue gone?"))
         else:
-            self._reply(frame.name, frame)
+            self._reply(frame)
 
-    def _reply(self, name: str, answer: Frame | Delivered) -> None:
-        if not self._questions or name not in self._questions[0].answers:
-            self._leave(ClosedError(f"nobody asked for {name}"))
+    def _reply(self, answer: Frame) -> None:
+        if not self._questions or answer.name not in self._questions[0].answers:
+            self._leave(ClosedError(f"nobody asked for {answer.name}"))
             return
         waiter = self._questions.popleft().waiter
         if not waiter.done():  # else its caller gave up
@@ -414,7 +392,7 @@ async def connect(broker: Broker, name: str) -> Wire:
 
 
 def _closed(frame: Connection.Close | Channel.Close) -> ClosedError:
-    return ClosedError(f"{frame.reply_code} {frame.reply_text}", frame.reply_code or 0)
+    return ClosedError(f"{frame.reply_code} {frame.reply_text}")
 
 
 def _fail(waiter: Waiter, cause: Exception) -> None:

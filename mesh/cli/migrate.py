@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, dataclass
@@ -38,6 +39,7 @@ def migrate(as_json: bool) -> None:
         """What a migration can be told."""
 
     settings = load(Settings, "migrate")
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # what fails is told once, by us
     steps = asyncio.run(
         _collect(
             _steps(settings.mongo_shards, settings.mesh_mongo_driver, settings.amqp_url, settings.topology()),

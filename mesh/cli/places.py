@@ -57,8 +57,11 @@ def _local() -> Mapping[str, str]:
 
 def operate(work: Coroutine[Any, Any, Result]) -> Result:
     """Runs a command's work; what fails is told in one line that names the cure, with exit status 1."""
+    import logging
+
     from mesh.errors import MessengerError
 
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # what fails is told once, by us
     try:
         return asyncio.run(work)
     except MessengerError as error:

@@ -2,6 +2,7 @@
 
 import asyncio
 import http.client
+import logging
 import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -136,17 +137,17 @@ class AmqpOpen:
         """See Check."""
         if closed := PortOpen(port=self.port).probe():
             return closed
-        from mesh.amqp.link import connected
-        from mesh.errors import Unavailable
+        import aiormq
 
         async def connect() -> None:
-            async with connected(self.url):
-                pass
+            connection = await aiormq.connect(self.url)
+            await connection.close()
 
+        logging.getLogger("aiormq").setLevel(logging.CRITICAL)
         try:
             asyncio.run(asyncio.wait_for(connect(), PROBE_TIMEOUT_S))
-        except (Unavailable, TimeoutError) as error:
-            return f"amqp: {error.__cause__ or error.__class__.__name__}"
+        except (aiormq.AMQPError, OSError, TimeoutError) as error:
+            return f"amqp: {error.__class__.__name__}"
         return ""
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from mesh.amqp import CHECKED, PARKED, RETRY, Consumer, Publisher, Topology, wire
 from mesh.amqp.broker import Broker
-from mesh.amqp.topology import declare
+from mesh.amqp.migrate import migrate
 from mesh.amqp.wire import Incoming, Wire, connect
 from mesh.errors import Unavailable
 from mesh.stack.ca import HERE, Authority
@@ -30,9 +30,9 @@ HEADERS: dict[str, Any] = {
 @pytest.fixture
 async def line(amqp_url: str, topology: Topology) -> AsyncIterator[Wire]:
     """A connection, with the topology declared."""
+    await migrate(amqp_url, topology)
     line = await connect(Broker.of(amqp_url), "test")
     try:
-        await declare(line, topology)
         yield line
     finally:
         await line.aclose()
@@ -114,24 +114,27 @@ async def test_it_reads_what_aio_pika_sends(amqp_url: str, topology: Topology, l
     assert await line.look(topology.name(PARKED)) == (0, 0)
 
 
-async def test_get_and_settle(topology: Topology, line: Wire) -> None:
-    """A message is asked for, put back, comes again and is gone once it is acknowledged."""
+async def test_settlements(topology: Topology, line: Wire) -> None:
+    """A message that is put back comes again, either way, and is gone once it is acknowledged."""
+    arrived = asyncio.Queue[Incoming]()
     await send(line, topology, b"body")
+    await line.consume(topology.name(PARKED), arrived.put_nowait, prefetch=1)
     for settle in (Incoming.nack, Incoming.reject, Incoming.ack):
-        message = await line.get(topology.name(PARKED))
-        assert message
+        message = await asyncio.wait_for(arrived.get(), 10)
         assert message.body == b"body"
         settle(message)
-    assert await line.get(topology.name(PARKED)) is None
+    await line.cancel()
+    assert await line.look(topology.name(PARKED)) == (0, 0)
 
 
 @pytest.mark.parametrize("size", [0, 1, 131_064, 131_065, 262_128, 1_000_000])
 async def test_bodies_of_any_size(topology: Topology, line: Wire, size: int) -> None:
     """Bodies of none, one and several frames come as they were sent, whole ones at the edge too."""
     body = random.Random(size).randbytes(size)  # noqa: S311  # no secret
+    arrived = asyncio.Queue[Incoming]()
+    await line.consume(topology.name(PARKED), arrived.put_nowait, prefetch=1)
     await send(line, topology, body)
-    message = await line.get(topology.name(PARKED))
-    assert message
+    message = await asyncio.wait_for(arrived.get(), 10)
     assert message.body == body
     message.ack()
 
@@ -165,7 +168,7 @@ async def test_a_full_queue_refuses(amqp_url: str, topology: Topology) -> None:
     """What the broker does not confirm is an error that says so, and the connection lives on."""
     small = Topology(prefix=topology.prefix, max_length=1, ladder=topology.ladder)
     line = await connect(Broker.of(amqp_url), "test")
-    await declare(line, small)
+    await migrate(amqp_url, small)
     with pytest.raises(Unavailable) as error:
         await overfill(line, small)
     assert "refused" in str(error.value.__cause__)
@@ -199,7 +202,7 @@ async def test_a_killed_connection_loses_nothing_that_was_reported(amqp_url: str
     """When it is cut with publishes under way none hangs; all that were reported done are in the queue."""
     async with Proxy(amqp_url) as proxy:
         line = await connect(Broker.of(proxy.url), "test")
-        await declare(line, topology)
+        await migrate(amqp_url, topology)
         crowd = [asyncio.create_task(send(line, topology, b"body")) for _ in range(500)]
         await asyncio.wait(crowd, return_when=asyncio.FIRST_COMPLETED)
         proxy.cut()
@@ -224,7 +227,7 @@ async def test_a_silent_broker_is_given_up(
     monkeypatch.setattr(wire, "HEARTBEAT", 1)
     async with Proxy(amqp_url) as proxy:
         line = await connect(Broker.of(proxy.url), "test")
-        await declare(line, topology)
+        await migrate(amqp_url, topology)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(4):
                 await line.lost()
@@ -261,8 +264,9 @@ async def test_tls(amqp_url: str, topology: Topology, tmp_path: Path) -> None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(authority.certificate_of("broker"), authority.key_of("broker"))
     async with Proxy(amqp_url, tls=context) as proxy:
-        line = await connect(Broker.of(f"{proxy.url}?cafile={authority.certificate}"), "test")
-        await declare(line, topology)
+        trusting = f"{proxy.url}?cafile={authority.certificate}"
+        await migrate(trusting, topology)
+        line = await connect(Broker.of(trusting), "test")
         await asyncio.gather(*(send(line, topology, bytes(200_000)) for _ in range(3)))
         await line.aclose()
         with pytest.raises(Unavailable) as error:

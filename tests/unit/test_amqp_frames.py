@@ -41,17 +41,17 @@ STREAM = marshal(
     Heartbeat(),
     Basic.Ack(6, True),
     Basic.Nack(7, False),
-    Basic.GetOk(8, False, "exchange", "key", 9),
+    Basic.Deliver("", 8, False, "exchange", "key"),
     *content(b""),
     Basic.Return(312, "NO_ROUTE", "exchange", "key"),
     *content(b"back", headers=HEADERS, message_id="id"),
     Basic.Ack(10),
 )
 EVENTS = [
-    Delivered(5, True, HEADERS, b"a body in several frames", False),
+    Delivered(5, True, HEADERS, b"a body in several frames"),
     Confirmed(6, True, True),
     Confirmed(7, False, False),
-    Delivered(8, False, {}, b"", True),
+    Delivered(8, False, {}, b""),
     Returned("id", "312 NO_ROUTE"),
     Confirmed(10, False, True),
 ]
