@@ -9,7 +9,7 @@ from pathlib import Path
 import aio_pika
 import pytest
 import stamina
-from aio_pika.exceptions import ChannelNotFoundEntity
+from aio_pika.exceptions import AMQPError
 
 from mesh.amqp import Publisher, Topology
 from mesh.stack import Stack, StackSettings, Stage
@@ -74,9 +74,9 @@ def unique() -> str:
     return f"{uuid.uuid4().hex}."
 
 
-@stamina.retry(on=ChannelNotFoundEntity, timeout=10)
+@stamina.retry(on=AMQPError, timeout=10)
 async def delete(url: str, topology: Topology) -> None:
-    """Removes a topology and what its queues hold; again where a queue has just lost its leader."""
+    """Removes a topology and what its queues hold; again where the broker has just been restarted."""
     async with await aio_pika.connect(url) as connection, connection.channel() as channel:
         for queue in topology.queues():
             await channel.queue_delete(queue.name)
