@@ -29,6 +29,9 @@ CONNECT_TIMEOUT = 10.0
 RECONNECT_PAUSE = 0.5
 """Mean seconds between attempts; jittered, so that a fleet does not come back in step."""
 
+ERRORS = AMQPError, PAMQPException, OSError, RuntimeError, StopAsyncIteration
+"""Of the library's. Closed channels raise RuntimeError; the last comes where the broker hangs up early."""
+
 Setup = Callable[[Wire], Awaitable[None]]
 
 
@@ -160,7 +163,7 @@ def translated() -> Iterator[None]:
     """Turns what aio-pika and its layers raise into Unavailable, with the original as its cause."""
     try:
         yield
-    except (AMQPError, PAMQPException, OSError, RuntimeError) as error:  # closed channels raise RuntimeError
+    except ERRORS as error:
         raise Unavailable(DOWN) from error
     except asyncio.CancelledError as error:
         # A dying connection cancels the futures that we wait on, without anybody having cancelled us.
