@@ -6,6 +6,7 @@ from aio_pika.exceptions import ChannelPreconditionFailed
 
 from mesh.amqp.link import CONNECT_TIMEOUT, connected, translated
 from mesh.amqp.topology import Topology, declare
+from mesh.amqp.wire import DOWN
 from mesh.errors import FailedPrecondition, Unavailable
 
 
@@ -22,7 +23,7 @@ async def migrate(url: str, topology: Topology) -> None:
                 async with connected(url) as connection, connection.channel() as channel:
                     await declare(channel, topology)
     except TimeoutError:
-        raise Unavailable("The queue is down; try again.") from None
+        raise Unavailable(DOWN) from None
     except Unavailable as error:
         if isinstance(error.__cause__, ChannelPreconditionFailed):
             raise FailedPrecondition(

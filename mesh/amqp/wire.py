@@ -184,13 +184,13 @@ class Wire(asyncio.Protocol):
             Unavailable: the connection is gone.
         """
         if self._cause or self._transport is None or self._transport.is_closing():
-            raise self._error()
+            raise _down(self._cause)
         self._transport.write(data)
 
     async def lost(self) -> Never:
         """Waits until the connection is gone, and raises Unavailable with its cause."""
         await self._gone.wait()
-        raise self._error()
+        raise _down(self._cause)
 
     async def aclose(self) -> None:
         """Says goodbye after all that was written, and closes."""
@@ -360,11 +360,6 @@ class Wire(asyncio.Protocol):
         self._gone.set()
         self._writable.set()  # what waits for it sees that there is no connection
 
-    def _error(self) -> Unavailable:
-        error = Unavailable(DOWN)
-        error.__cause__ = self._cause
-        return error
-
 
 async def connect(broker: Broker, name: str) -> Wire:
     """A connection that is ready for use; whoever calls this sets its time limit.
@@ -397,6 +392,10 @@ def _closed(frame: Connection.Close | Channel.Close) -> ClosedError:
 
 def _fail(waiter: Waiter, cause: Exception) -> None:
     if not waiter.done():
-        error = Unavailable(DOWN)
-        error.__cause__ = cause
-        waiter.set_exception(error)
+        waiter.set_exception(_down(cause))
+
+
+def _down(cause: Exception | None) -> Unavailable:
+    error = Unavailable(DOWN)
+    error.__cause__ = cause
+    return error
