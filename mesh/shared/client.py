@@ -75,8 +75,8 @@ class SharedChannel:
             until = time.monotonic() + (LONGEST if timeout is None else timeout)
             try:
                 answer = await self._ask(method, payload, until, list(metadata))
-            except _UnknownError:
-                plain_until = time.monotonic() + PLAIN_SECONDS
+            except _UnknownError as error:
+                plain_until = time.monotonic() + error.seconds
                 left = max(until - time.monotonic(), 0.0)
                 return await plain(request, timeout=left, metadata=metadata)
             return response_deserializer(answer) if response_deserializer else answer
@@ -112,7 +112,15 @@ class SharedChannel:
 
 
 class _UnknownError(Exception):
-    """The server does not know the stream, or does not serve the method on it."""
+    """The server does not know the stream, or does not serve the method on it; or that may be so.
+
+    Attributes:
+        seconds: how long the method is to be called plainly.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
 
 
 class _Stream:
@@ -219,7 +227,7 @@ class _Stream:
             if answer is None or answer.done():
                 continue
             if one.code == frames.NOT_SHARED:
-                answer.set_exception(_UnknownError())
+                answer.set_exception(_UnknownError(PLAIN_SECONDS))
             elif one.code:
                 answer.set_exception(_error(_STATUS[one.code], one.detail, one.trailers))
             else:
@@ -238,7 +246,11 @@ class _Stream:
         if self._closed:
             return _error(grpc.StatusCode.CANCELLED, "The channel was closed.")
         if code is grpc.StatusCode.UNIMPLEMENTED:
-            return _UnknownError()
+            return _UnknownError(PLAIN_SECONDS)
+        if code is grpc.StatusCode.INTERNAL and not self._heard:
+            # gRPC puts it over the true status where a write found the stream ended. A plain call, this once,
+            # is told why.
+            return _UnknownError(0.0)
         # Whatever ended the stream, each call on it may go again.
         return _error(grpc.StatusCode.UNAVAILABLE, detail or "The stream ended.")
 

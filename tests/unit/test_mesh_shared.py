@@ -216,6 +216,39 @@ async def test_a_server_without_streams_is_called_plainly(tmp_path: Path) -> Non
     await side.server.stop(0)
 
 
+class Hiding:
+    """A channel whose streams all end as gRPC reports it where a write found the stream ended."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.unary_unary, self.streams = channel.unary_unary, 0
+
+    def stream_stream(self, _method: str) -> Callable[[], "Hiding"]:
+        self.streams += 1
+        return lambda: self
+
+    async def write(self, _data: bytes) -> None:
+        pass
+
+    async def read(self) -> Any:
+        return grpc.aio.EOF
+
+    async def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode.INTERNAL
+
+    async def details(self) -> str:
+        return "Internal error from Core"
+
+
+async def test_a_stream_that_hides_why_it_ended_costs_no_attempt(side: Side) -> None:
+    """Where gRPC says INTERNAL, perhaps for UNIMPLEMENTED, the call goes plainly and the next tries again."""
+    async with grpc.aio.insecure_channel(side.address) as plain:
+        hiding: Any = Hiding(plain)
+        stub = profiles_pb2_grpc.ProfilesServiceStub(SharedChannel(hiding))
+        for streams in (1, 2):
+            assert (await stub.BatchGetProfiles(Request(user_ids=["a"]), timeout=5)).profiles
+            assert hiding.streams == streams
+
+
 async def test_a_server_that_leaves_loses_no_call(side: Side, ask: Ask) -> None:
     """What is under way is answered on the old stream, what comes later goes by a new one."""
     go_on, began = asyncio.Event(), asyncio.Event()
