@@ -45,9 +45,11 @@ class Person:
 
     def __init__(self, user_id: str) -> None:
         self.user_id = user_id
-        self.socket = Socket(self._take)
+        self.socket = Socket(self._take, self._closed)
         self.session: dict[str, Any] = {}
+        self._gone = False
         self._hear: Callable[[bytes], None] = lambda _: None
+        self._lost: Callable[[], None] = lambda: None
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[bytes]] = {}
 
@@ -61,11 +63,18 @@ class Person:
         """Hands notifications to somebody."""
         self._hear = hear
 
+    def lost_by(self, lost: Callable[[], None]) -> None:
+        """Tells somebody when the connection is gone; at once where it is."""
+        self._lost = lost
+        if self._gone:
+            lost()
+
     async def call(self, method: str, **params: Any) -> Any:
         """The result of a call; one that is shed is made again, as the server asks for.
 
         Raises:
             RuntimeError: it was answered with an error.
+            ConnectionResetError: the connection went first.
         """
         until = time.monotonic() + CALL_S
         while True:
@@ -88,6 +97,13 @@ class Person:
             self._hear(text)
         elif not (answer := self._waiting.pop(number_of(text))).done():
             answer.set_result(text)
+
+    def _closed(self) -> None:
+        self._gone = True
+        for answer in self._waiting.values():
+            if not answer.done():
+                answer.set_exception(ConnectionResetError("closed before the answer"))
+        self._lost()
 
 
 async def side_by_side(

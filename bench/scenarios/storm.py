@@ -54,19 +54,18 @@ class Comer:
         """Opens a session at one of the ports, after the last event that it has."""
         person = Person(self.user_id)
         person.heard_by(self._pushed)
-        person.socket.closed_by(self._lost)
         address = Address(ports=(random.choice(ports),), secret=self._address.secret)  # noqa: S311
         try:
             cursor = {"last_event_id": self._last_event_id} if self._last_event_id else {}
             await person.connect(address, 0, self._source, **cursor)
         except BaseException:
-            person.socket.closed_by(lambda: None)
             person.socket.close()
             raise
         self.connected, self._person = True, person
         if not self._last_event_id:
             self._last_event_id = person.session["last_event_id"]
         self.gaps += not person.session["recovered"]
+        person.lost_by(self._lost)
 
     def _pushed(self, text: bytes) -> None:
         if kind_of(text) is Kind.NOTIFICATION and method_of(text) == b"message.new":
@@ -92,7 +91,7 @@ class Comer:
         """Hangs up and stays away."""
         self.connected = False
         if self._person:
-            self._person.socket.closed_by(lambda: None)
+            self._person.lost_by(lambda: None)
             self._person.socket.close()
 
 
