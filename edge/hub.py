@@ -11,6 +11,7 @@ from opentelemetry.trace import SpanKind
 
 from edge.attendance import Attendance
 from edge.backlog import Backlog, Caught, Pushed
+from edge.turnstile import Turnstile
 from mesh import metrics, tracing
 from mesh.errors import MessengerError, Unavailable
 from mesh.feed import Deliver, Feed
@@ -142,6 +143,7 @@ class Hub:
         self._subscriptions: dict[str, asyncio.Future[None]] = {}
         self._resyncs: set[asyncio.Task[None]] = set()
         self._late: set[Follower] = set()
+        self._turnstile = Turnstile()
 
     async def run(self) -> None:
         """Keeps the feed up until cancelled; asks the mailbox while it is not."""
@@ -167,8 +169,13 @@ class Hub:
             cursor: the last event that the device has; None for a fresh one.
 
         Raises:
+            ResourceExhausted: too many come at once.
             MessengerError: the gap could not be filled now; the follower has left again.
         """
+        async with self._turnstile.turn():
+            return await self._join(follower, cursor)
+
+    async def _join(self, follower: Follower, cursor: EventId | None) -> Start:
         follower.missed = self._late.add
         if follower.user_id not in self._followers:
             self._followers[follower.user_id] = set()

@@ -33,6 +33,7 @@ from edge.session import Close, Due, Session
 from edge.sessions import Sessions
 from edge.settings import Settings
 from edge.table import Notifications
+from edge.turnstile import Pace
 from mesh.errors import MessengerError, ResourceExhausted, Unauthenticated
 from mesh.streams import EventId
 from messenger.edge.v1 import session_pb2
@@ -49,6 +50,9 @@ EVENTS_A_WRITE = 16
 
 RECONNECTS_PER_SECOND = 500
 """How many clients of a leaving edge are told to come back in one second."""
+
+BACKLOG = 4_096
+"""Connections that the kernel keeps until they are accepted; who finds it full comes again in 1, 3, 7 s."""
 
 SLOTS_SHARE, CLOSED_SHARE = 0.6, 0.9
 """Of the time for draining: until the last client has left, and until all sockets must be closed."""
@@ -84,6 +88,7 @@ class Gateway:
         self._origins = Origins((settings.public_url, *settings.allowed_origins))
         self._notifications = Notifications()
         self._sockets: set[_Socket] = set()
+        self._pace = Pace()
         self._server: Server | None = None
 
     async def start(self) -> None:
@@ -93,6 +98,7 @@ class Gateway:
             self._serve_socket,
             host,
             int(port),
+            backlog=BACKLOG,
             compression=None,  # permessage-deflate costs 30 KB a connection and most frames are small
             max_size=jsonrpc.MAX_BYTES,
             max_queue=16,
@@ -130,7 +136,7 @@ class Gateway:
         for task in leaving:
             task.cancel()
 
-    def _welcome(self, connection: ServerConnection, request: Request) -> Response | None:
+    async def _welcome(self, connection: ServerConnection, request: Request) -> Response | None:
         if request.path.partition("?")[0] != "/ws":
             return connection.respond(404, "The WebSocket is at /ws.\n")
         headers = request.headers
@@ -149,6 +155,7 @@ class Gateway:
             response = connection.respond(429, f"{refusal.detail}\n")
             response.headers["Retry-After"] = str(math.ceil((refusal.retry_after_ms or 0) / 1000))
             return response
+        await self._pace.wait()
         return None
 
     async def _serve_socket(self, connection: ServerConnection) -> None:
