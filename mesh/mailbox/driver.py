@@ -248,6 +248,8 @@ def _open_client(uri: str, driver: Driver, listeners: tuple[Listener, ...]) -> A
         "appname": "messenger",
         "connectTimeoutMS": 2000,
         "heartbeatFrequencyMS": 1000,
+        # Streaming asks twice as often, once for what it hears and once for how long it takes.
+        "serverMonitoringMode": "poll",
         "event_listeners": listeners,
     }
     if driver == "motor":
